@@ -1,0 +1,125 @@
+"""What a search may ask for and what it answers; the command line, the service and Python share these."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from facetrail.models.records import Document
+
+Mode = Literal["lexical", "dense", "hybrid"]
+MAX_LIMIT = 1_000
+MAX_DEPTH = 10_000
+
+
+class Closed(BaseModel):
+    """Base of every request part: unknown fields are refused, values do not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FusionConfig(Closed):
+    """How the rankings of several sources become one; the formulas stand in `facetrail.indexing.fusion`."""
+
+    method: Literal["z", "minmax", "rrf", "dbsf"] = "z"
+    weights: dict[Literal["lexical", "dense"], float] | None = None
+    """Share of each source, not negative, not all zero; normalised to sum 1. None: equal shares."""
+    k: int = Field(60, ge=1, le=10_000)
+    """Reciprocal rank fusion's constant; the other methods do not read it."""
+    depth: int = Field(1_000, ge=1, le=MAX_DEPTH)
+    """Documents taken from each source. Independent of limit and offset, so that pages agree with each other."""
+
+
+class Examples(Closed):
+    """Search by example: ids of documents to be near to and far from."""
+
+    positive: list[str] = Field(min_length=1, max_length=100)
+    negative: list[str] = Field(default_factory=list, max_length=100)
+    strategy: Literal["average", "best", "sum"] = "average"
+
+
+class SearchRequest(Closed):
+    """One search. Exactly one of `query`, `like`, `vector` and `recommend` says what is looked for."""
+
+    query: str | None = Field(None, max_length=100_000)
+    like: str | None = None
+    """A document id: finds documents similar to it; the document itself is left out."""
+    vector: list[float] | None = None
+    recommend: Examples | None = None
+    mode: Mode | None = None
+    """None: hybrid where the collection has both sources, else the one it has."""
+    fusion: FusionConfig = FusionConfig()
+    filter: dict[str, Any] | None = None
+    """A tree of must / should / must_not over metadata; see `facetrail.indexing.filters`."""
+    limit: int = Field(10, ge=1, le=MAX_LIMIT)
+    offset: int = Field(0, ge=0)
+    cursor: str | None = None
+    """`next_cursor` of the page before; replaces offset."""
+    score_threshold: float | None = None
+    with_payload: bool = True
+    explain: bool = False
+    force: bool = False
+    """Allows `score_threshold` on reciprocal rank fusion, whose scores have no meaning of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceScore:
+    """What one source said of a hit. rank counts from 1; None where the source did not list the document."""
+
+    name: str
+    raw: float | None
+    normalised: float
+    rank: int | None
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermContribution:
+    """One query term's share of a BM25 score; the contributions of a hit sum to its lexical score."""
+
+    term: str
+    tf: int
+    df: int
+    idf: float
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class Highlight:
+    """A matched word: characters [start, end) of the named field (`title` or `text`)."""
+
+    field: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a hit stands where it stands; `sources` recompute its score."""
+
+    sources: Sequence[SourceScore] = ()
+    terms: Sequence[TermContribution] = ()
+    highlights: Sequence[Highlight] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found document."""
+
+    id: str
+    score: float
+    payload: Document | None = None
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One page of hits, in total order: score descending, then id ascending in UTF-8 byte order."""
+
+    hits: Sequence[Hit]
+    mode: Mode
+    generation: int
+    warnings: Sequence[str] = ()
+    next_cursor: str | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
