@@ -25,9 +25,9 @@ class FusionConfig(Closed):
     method: Literal["z", "minmax", "rrf", "dbsf"] = "z"
     weights: dict[Literal["lexical", "dense"], float] | None = None
     """Share of each source, not negative, not all zero; normalised to sum 1. None: equal shares."""
-    k: int = Field(60, ge=1, le=10_000)
+    k: int = Field(default=60, ge=1, le=10_000)
     """Reciprocal rank fusion's constant; the other methods do not read it."""
-    depth: int = Field(1_000, ge=1, le=MAX_DEPTH)
+    depth: int = Field(default=1_000, ge=1, le=MAX_DEPTH)
     """Documents taken from each source. Independent of limit and offset, so that pages agree with each other."""
 
 
@@ -42,7 +42,7 @@ class Examples(Closed):
 class SearchRequest(Closed):
     """One search. Exactly one of `query`, `like`, `vector` and `recommend` says what is looked for."""
 
-    query: str | None = Field(None, max_length=100_000)
+    query: str | None = Field(default=None, max_length=100_000)
     like: str | None = None
     """A document id: finds documents similar to it; the document itself is left out."""
     vector: list[float] | None = None
@@ -52,8 +52,8 @@ class SearchRequest(Closed):
     fusion: FusionConfig = FusionConfig()
     filter: dict[str, Any] | None = None
     """A tree of must / should / must_not over metadata; see `facetrail.indexing.filters`."""
-    limit: int = Field(10, ge=1, le=MAX_LIMIT)
-    offset: int = Field(0, ge=0)
+    limit: int = Field(default=10, ge=1, le=MAX_LIMIT)
+    offset: int = Field(default=0, ge=0)
     cursor: str | None = None
     """`next_cursor` of the page before; replaces offset."""
     score_threshold: float | None = None

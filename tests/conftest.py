@@ -1,0 +1,17 @@
+"""Fixtures that every layer's tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real research collections; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("FACETRAIL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the research collections; set FACETRAIL_DATA to their folder (looked in {folder})")
+    return folder
