@@ -1,0 +1,95 @@
+"""`facetrail serve` and `facetrail demo`."""
+
+import hashlib
+import tempfile
+import threading
+import webbrowser
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facetrail.models.errors import FacetrailError
+
+if TYPE_CHECKING:
+    from facetrail.indexing.request import SearchResult
+
+SAMPLE_QUESTION = "does contrastive training help when labels are scarce?"
+
+
+def serve(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Collections to serve; the first is the default.", metavar="DIR...")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback it needs API keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    read_only: Annotated[bool, typer.Option(help="Refuse writes; another process may build and switch.")] = False,
+) -> None:
+    """Serves collections over HTTP, with the page at /."""
+    from facetrail.app.serve import run
+
+    run(folders, host=host, port=port, read_only=read_only)
+
+
+def demo(
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Build, search, and leave with exit code 0.")] = False,
+) -> None:
+    """Indexes the built-in sample, starts the service and opens its page."""
+    if check:
+        with tempfile.TemporaryDirectory(prefix="facetrail-") as scratch:
+            _check(Path(scratch) / "sample")
+        return
+    folder = _demo_folder()
+    if not (folder / "CURRENT").is_file():
+        typer.echo("building the sample collection (once)")
+        _build_sample(folder)
+    address = f"http://127.0.0.1:{port}/"
+    typer.echo(f"the page: {address}   (Ctrl+C stops the service)")
+    if not no_browser:
+        threading.Timer(2.0, webbrowser.open, [address]).start()
+    from facetrail.app.serve import run
+
+    run([folder], host="127.0.0.1", port=port, read_only=False)
+
+
+def _sample_files() -> Path:
+    with as_file(files("facetrail.indexing.sample")) as folder:
+        return folder
+
+
+def _demo_folder() -> Path:
+    """A folder of its own for every version of the sample, in the cache."""
+    from facetrail.models.text.cache import cache_folder
+
+    digest = hashlib.sha256((_sample_files() / "corpus.jsonl").read_bytes()).hexdigest()
+    return cache_folder() / f"demo-{digest[:12]}"
+
+
+def _build_sample(folder: Path) -> int:
+    from facetrail.indexing.build import build_collection
+    from facetrail.indexing.progress import progress_bar
+
+    with progress_bar() as progress:
+        return build_collection(_sample_files(), folder, resume=True, progress=progress).n_documents
+
+
+def _check(folder: Path) -> None:
+    from facetrail.indexing.request import SearchRequest
+    from facetrail.indexing.searcher import Searcher
+
+    n_documents = _build_sample(folder)
+    with Searcher.open(folder) as searcher:
+        for mode in ("lexical", "dense", "hybrid"):
+            result = searcher.search(SearchRequest.model_validate({"query": SAMPLE_QUESTION, "mode": mode, "limit": 3}))
+            _report(mode, result)
+    typer.echo(f"the sample works: {n_documents} documents built and searched in three modes")
+
+
+def _report(mode: str, result: "SearchResult") -> None:
+    if not result.hits:
+        raise FacetrailError(f"the sample gave no hit in mode {mode}; the installation is broken, reinstall facetrail")
+    best = result.hits[0]
+    typer.echo(f"{mode:8} {best.score:7.3f}  {best.payload.title if best.payload else best.id}")

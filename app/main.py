@@ -1,0 +1,60 @@
+"""The application, made by a function: routes, the gate around them, and the counters."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import HTTPException
+
+from facetrail.app import openapi
+from facetrail.app.auth import HostGuard, Keys
+from facetrail.app.bodies import problem_response
+from facetrail.app.errors import Refused
+from facetrail.app.limits import Gate, Load
+from facetrail.app.metrics import Metrics
+from facetrail.app.platform import Platform
+from facetrail.app.routes import collections, documents, health, models, page, search
+from facetrail.app.settings import Settings
+
+ROUTERS = (search.router, documents.router, models.router, collections.router, health.router, page.router)
+"""In the order in which paths are matched: the busiest first."""
+
+DETAILS = {404: "there is no such route; /openapi.json lists them", 405: "this route does not take that method"}
+
+
+def create_app(settings: Settings, platform: Platform, *, host: str = "127.0.0.1") -> FastAPI:
+    """The ASGI application. `host` is the address it will listen on; the platform opens and closes by itself.
+
+    Raises NotFound for a key file that cannot be read.
+    """
+    keys, metrics = Keys.of(settings), Metrics()
+    load = Load(settings, platform.searching.check, metrics)
+    metrics.in_flight.set_function(lambda: load.in_flight)
+    metrics.queued.set_function(lambda: platform.searching.queued)
+    metrics.watch(platform.gauges)
+    app = FastAPI(
+        title="facetrail",
+        version=version("facetrail"),
+        docs_url=None,  # FastAPI's documentation pages load scripts from other sites
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.platform, app.state.metrics, app.state.load = platform, metrics, load
+    for router in ROUTERS:
+        app.router.routes.extend(router.routes)  # flat: an included router costs a second matching
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(404, _http_problem)
+    app.add_exception_handler(405, _http_problem)
+    app.add_middleware(
+        Gate, settings=settings, keys=keys, guard=HostGuard.of(settings, keys, host), load=load, metrics=metrics
+    )
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException) or hasattr(error, "status_code")
+    status = error.status_code
+    refused = Refused(
+        status, DETAILS.get(status, str(getattr(error, "detail", ""))), headers=getattr(error, "headers", None)
+    )
+    return problem_response(refused, request.scope["path"])

@@ -1,0 +1,278 @@
+"""The collections of one service: opening, searching, writing, rebuilding and closing them.
+
+Small lexical searches run on the event loop, where a thread hop would cost more than the search; everything else runs
+in bounded pools, so that heavy work of one kind never waits behind heavy work of another.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from facetrail.app.errors import Busy
+from facetrail.app.logging import service_log
+from facetrail.app.settings import Settings
+from facetrail.app.work import WorkPool
+from facetrail.indexing.request import SearchRequest, SearchResult
+from facetrail.models.errors import Conflict, FacetrailError, NotFound, Unavailable
+from facetrail.models.records import Document
+
+T = TypeVar("T")
+
+INLINE_LIMIT = 100
+INLINE_BODY = 8 * 1024
+"""Bytes of a request that may still be answered on the event loop: longer ones carry long texts or large filters."""
+BULK_WAIT, WRITE_WAIT = 5.0, 30.0
+"""Seconds that embeddings and rankings, and writes, may wait for their worker: their callers are batch jobs."""
+
+
+class Encoder(Protocol):
+    """What the service needs of `facetrail.models.text.encoder.TextEncoder`."""
+
+    name: str
+    dim: int
+
+    def encode_queries(self, texts: Sequence[str]) -> Any: ...
+    def encode_documents(self, texts: Sequence[str]) -> Any: ...
+
+
+class Info(Protocol):
+    """What the service needs of `facetrail.indexing.searcher.CollectionInfo`."""
+
+    @property
+    def n_documents(self) -> int: ...
+    @property
+    def modes(self) -> tuple[str, ...]: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def encoder(self) -> str | None: ...
+    @property
+    def writable(self) -> bool: ...
+
+
+class Searchable(Protocol):
+    """What the service needs of `facetrail.indexing.searcher.Searcher`."""
+
+    @property
+    def encoder(self) -> Any: ...
+    def search(self, request: SearchRequest) -> SearchResult: ...
+    def search_many(self, queries: Sequence[str], request: SearchRequest) -> list[SearchResult]: ...
+    def get(self, document_id: str) -> Document: ...
+    def put(self, documents: Sequence[Document]) -> Any: ...
+    def delete(self, document_ids: Sequence[str]) -> Any: ...
+    def delete_where(self, tree: dict[str, Any]) -> Any: ...
+    def field_counts(self) -> Mapping[str, Any]: ...
+    def rebuild(self) -> int: ...
+    def info(self) -> Any: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuildState:
+    """The newest background build of a collection. Times are seconds since the epoch."""
+
+    status: Literal["none", "running", "done", "failed"] = "none"
+    started: float | None = None
+    finished: float | None = None
+    generation: int | None = None
+    error: str | None = None
+
+
+@dataclass
+class Collection:
+    """One open collection and what the service remembers of it."""
+
+    name: str
+    searcher: Searchable
+    info: Any
+    build: BuildState = BuildState()
+    writers: int = 0
+    """Writes and builds under way: while any is, a search may wait for a lock and must not do so on the event loop."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def refresh(self) -> None:
+        """Reads counts again after a write or a build."""
+        self.info = self.searcher.info()
+
+
+class Platform:
+    """The one object behind every route."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state: Literal["opening", "ready", "draining", "closed"] = "opening"
+        self.collections: dict[str, Collection] = {}
+        wait = settings.max_wait_ms / 1e3
+        self.searching = WorkPool("search", settings.search_workers, max_wait=wait, timeout=settings.request_timeout)
+        self.bulk = WorkPool("bulk", 1, max_wait=BULK_WAIT, timeout=settings.request_timeout)
+        self.writing = WorkPool("write", 1, max_wait=WRITE_WAIT, timeout=settings.write_timeout)
+        self._builds: list[threading.Thread] = []
+
+    # -- opening and closing -----------------------------------------------------------------------------------------
+
+    def add(self, name: str, searcher: Searchable) -> None:
+        """Puts an open collection into service. Raises Conflict for a name that is taken."""
+        if name in self.collections:
+            raise Conflict(f"two collections are named {name!r}; rename one of the folders")
+        self.collections[name] = Collection(name, searcher, searcher.info())
+
+    def open(self, folders: Sequence[Path]) -> None:
+        """Opens collections, warms their encoders and turns ready. Runs in a thread of its own.
+
+        Raises what `Searcher.open` raises; collections opened before the failing one are closed.
+        """
+        from facetrail.indexing.searcher import Searcher  # imports the engines: not before a service is wanted
+
+        try:
+            for folder in folders:
+                searcher = Searcher.open(
+                    folder, encoder=self._shared_encoder(folder), writable=not self.settings.read_only
+                )
+                self.add(folder.resolve().name, searcher)
+            self.warm()
+        except BaseException:
+            self.close()
+            raise
+        self.state = "ready"
+
+    def _shared_encoder(self, folder: Path) -> Any:
+        """An encoder that an open collection has loaded already, if this folder was built with the same one."""
+        return None
+
+    def warm(self) -> None:
+        """Loads the encoders and compiles the kernels, so that no client pays for them."""
+        for collection in self.collections.values():
+            for mode in collection.info.modes:
+                request = SearchRequest(query="warm", mode=mode, limit=1)
+                collection.searcher.search(request)
+
+    def close(self) -> None:
+        """Finishes running work and releases every collection. Safe to call twice."""
+        self.state = "closed"
+        for pool in (self.searching, self.bulk, self.writing):
+            pool.close()
+        for build in self._builds:
+            build.join()
+        for collection in self.collections.values():
+            collection.searcher.close()
+        self.collections.clear()
+
+    def collection(self, name: str | None) -> Collection:
+        """A collection by name, or the first one. Raises Unavailable while opening and closing, NotFound otherwise."""
+        if self.state in ("opening", "closed"):
+            raise Unavailable(f"the service is {'starting' if self.state == 'opening' else 'stopping'}; try again soon")
+        if name is None:
+            name = next(iter(self.collections), "")
+        found = self.collections.get(name)
+        if found is None:
+            raise NotFound(f"there is no collection {name!r}; GET /v1/collections lists them")
+        return found
+
+    # -- searching ---------------------------------------------------------------------------------------------------
+
+    def is_quick(self, collection: Collection, request: SearchRequest, size: int) -> bool:
+        """Whether a search costs less than a thread hop, so that it may run on the event loop. size: request bytes."""
+        info = collection.info
+        lexical = request.mode == "lexical" or (request.mode is None and "dense" not in info.modes)
+        return (
+            lexical
+            and collection.writers == 0
+            and info.n_documents < self.settings.inline_documents
+            and size <= INLINE_BODY
+            and request.limit <= INLINE_LIMIT
+            and request.like is None
+        )
+
+    async def search(self, collection: Collection, request: SearchRequest, size: int) -> SearchResult:
+        """One page of hits. size: bytes of the request."""
+        if self.is_quick(collection, request, size):
+            return collection.searcher.search(request)
+        return await self.searching.run(lambda: collection.searcher.search(request))
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def write(self, collection: Collection, task: Callable[[Searchable], T]) -> T:
+        """Runs a write, one at a time; what it acknowledges is on disk and visible to the next search."""
+        if self.state == "draining":
+            raise Busy("the service is stopping and takes no more writes; send it to the next one")
+        if not collection.info.writable:
+            raise Conflict(
+                f"the collection {collection.name!r} is served read-only; start the service without read-only"
+            )
+
+        def run() -> T:
+            with collection.lock:
+                collection.writers += 1
+            try:
+                return task(collection.searcher)
+            finally:
+                with collection.lock:
+                    collection.writers -= 1
+                collection.refresh()
+
+        return await self.writing.run(run)
+
+    def start_build(self, collection: Collection) -> BuildState:
+        """Starts a rebuild in the background; searches go on, and the switch drops none.
+
+        Raises Conflict while one is running and for a read-only collection.
+        """
+        if not collection.info.writable:
+            raise Conflict(
+                f"the collection {collection.name!r} is served read-only; build it with `facetrail index build`"
+            )
+        with collection.lock:
+            if collection.build.status == "running":
+                raise Conflict(f"a build of {collection.name!r} is running; wait until its state is 'done'")
+            collection.build = BuildState("running", started=time.time())
+            collection.writers += 1
+        thread = threading.Thread(target=self._build, args=(collection,), name=f"facetrail-build-{collection.name}")
+        self._builds = [build for build in self._builds if build.is_alive()] + [thread]
+        thread.start()
+        return collection.build
+
+    def _build(self, collection: Collection) -> None:
+        state = collection.build
+        try:
+            generation = collection.searcher.rebuild()
+            state = replace(state, status="done", generation=generation)
+        except FacetrailError as error:
+            state = replace(state, status="failed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - nobody awaits this thread: the state and the log must say it failed
+            service_log().error("build", collection=collection.name, exc_info=error)
+            state = replace(
+                state, status="failed", error=f"an unexpected {type(error).__name__}; see the service's log"
+            )
+        finally:
+            with collection.lock:
+                collection.writers -= 1
+            collection.refresh()
+            collection.build = replace(state, finished=time.time())
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def describe(self, collection: Collection) -> dict[str, Any]:
+        """What GET /v1/collections shows of one."""
+        info = asdict(collection.info)
+        return {**info, "name": collection.name, "build": asdict(collection.build)}
+
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """Measure → collection → value, for /metrics."""
+        open_ones = list(self.collections.values())
+        return {
+            "documents": {c.name: float(c.info.n_documents) for c in open_ones},
+            "generation": {c.name: float(c.info.generation) for c in open_ones},
+            "writes_since_generation": {c.name: float(c.info.n_written_since) for c in open_ones},
+        }
+
+    async def encode(self, task: Callable[[], T]) -> T:
+        """Runs bulk work (embeddings, rankings, batches) beside the searches."""
+        return await self.bulk.run(task)
+
+    async def in_thread(self, task: Callable[[], T]) -> T:
+        """Runs a short read that touches the disk."""
+        return await asyncio.to_thread(task)

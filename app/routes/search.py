@@ -1,0 +1,74 @@
+"""Searching: one query (POST, or GET for curl and browsers) and batches."""
+
+from dataclasses import replace
+
+from fastapi import APIRouter, Request, Response
+
+from facetrail.app.bodies import check_tree, json_response, parse_json_parameter, read_json, read_query
+from facetrail.app.deps import PlainRoute, answers, metrics_of, platform_of, takes, takes_parameters
+from facetrail.app.schemas import BatchBody, SearchBody, SearchParameters
+from facetrail.app.shapes import BatchShape, SearchShape
+from facetrail.indexing.request import SearchResult
+from facetrail.models.errors import InvalidInput
+
+router = APIRouter(route_class=PlainRoute, tags=["search"])
+PARSE = {"filter": parse_json_parameter("filter")}
+
+
+@router.post(
+    "/v1/search", openapi_extra=takes(SearchBody), responses=answers(SearchShape, 400, 404, 408, 410, 413, 415, 422)
+)
+async def search(request: Request) -> Response:
+    """Searches a collection: by text, by a document's id (`like`), by a vector or by examples (`recommend`)."""
+    body, size = await read_json(request, SearchBody, platform_of(request).settings)
+    return await _answer(request, body, size)
+
+
+@router.get(
+    "/v1/search",
+    openapi_extra=takes_parameters(SearchParameters, encoded=("filter",)),
+    responses=answers(SearchShape, 404, 410, 422),
+)
+async def search_by_url(request: Request) -> Response:
+    """The same search in a URL: `/v1/search?q=words&limit=5`."""
+    asked = read_query(request, SearchParameters, PARSE)
+    given = asked.model_dump(exclude_unset=True)
+    query = given.pop("q", None)
+    body = SearchBody.model_validate({**given, "query": query} if query is not None else given)
+    return await _answer(request, body, len(request.scope["query_string"]))
+
+
+async def _answer(request: Request, body: SearchBody, size: int) -> Response:
+    platform = platform_of(request)
+    if body.filter is not None:
+        check_tree(body.filter, platform.settings.max_json_depth, "/filter")
+    if platform.settings.log_queries and body.query is not None:
+        request.scope["state"]["log"] = {"query": body.query}
+    result = await platform.search(platform.collection(body.collection), body, size)
+    metrics_of(request).staged(result.timings_ms)
+    return json_response(result)
+
+
+@router.post(
+    "/v1/search/batch", openapi_extra=takes(BatchBody), responses=answers(BatchShape, 400, 404, 408, 413, 415, 422)
+)
+async def search_batch(request: Request) -> Response:
+    """The same search for many query texts; encoding and scoring run in batches."""
+    platform = platform_of(request)
+    body, _ = await read_json(request, BatchBody, platform.settings)
+    n_allowed = platform.settings.max_queries
+    if len(body.queries) > n_allowed:
+        raise InvalidInput(
+            f"{len(body.queries)} queries in one batch, at most {n_allowed:,} are taken; send several batches",
+            pointer="/queries",
+        )
+    asked = body.search
+    if any(part is not None for part in (asked.query, asked.like, asked.vector, asked.recommend, asked.cursor)):
+        raise InvalidInput(
+            "a batch has its texts in `queries`; leave query, like, vector, recommend and cursor out", pointer="/search"
+        )
+    if asked.filter is not None:
+        check_tree(asked.filter, platform.settings.max_json_depth, "/search/filter")
+    searcher = platform.collection(body.collection).searcher
+    results: list[SearchResult] = await platform.encode(lambda: searcher.search_many(body.queries, asked))
+    return json_response({"results": [replace(r) for r in results]})

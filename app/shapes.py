@@ -1,0 +1,199 @@
+"""The shapes that answers have, for the OpenAPI description. The service writes its answers itself, once."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from facetrail.app.schemas import SectionIn
+from facetrail.indexing.request import Mode
+
+
+class Shape(BaseModel):
+    """Base of the answers' shapes: they describe and check nothing."""
+
+
+class DocumentShape(Shape):
+    """A stored document."""
+
+    id: str
+    text: str
+    title: str = ""
+    sections: list[SectionIn] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class SourceShape(Shape):
+    """What one source said of a hit; `weight` × `normalised` summed over the sources is the score."""
+
+    name: str
+    raw: float | None
+    normalised: float
+    rank: int | None
+    weight: float
+
+
+class TermShape(Shape):
+    """One query term's share of the BM25 score."""
+
+    term: str
+    tf: int
+    df: int
+    idf: float
+    contribution: float
+
+
+class HighlightShape(Shape):
+    """Characters [start, end) of the named field."""
+
+    field: str
+    start: int
+    end: int
+
+
+class ExplanationShape(Shape):
+    """Why a hit stands where it stands."""
+
+    sources: list[SourceShape]
+    terms: list[TermShape]
+    highlights: list[HighlightShape]
+
+
+class HitShape(Shape):
+    """One found document."""
+
+    id: str
+    score: float
+    payload: DocumentShape | None
+    explanation: ExplanationShape | None
+
+
+class SearchShape(Shape):
+    """One page of hits: score descending, then id ascending in UTF-8 byte order."""
+
+    hits: list[HitShape]
+    mode: Mode
+    generation: int
+    warnings: list[str]
+    next_cursor: str | None
+    timings_ms: dict[str, float]
+
+
+class BatchShape(Shape):
+    """One result a query, in the order of the queries."""
+
+    results: list[SearchShape]
+
+
+class PutShape(Shape):
+    """What a PUT did."""
+
+    added: int
+    replaced: int
+    unchanged: int
+
+
+class DeleteShape(Shape):
+    """What was deleted, and which of the ids did not exist."""
+
+    deleted: list[str]
+    missing: list[str]
+
+
+class BuildShape(Shape):
+    """The newest background build. Times are seconds since the epoch."""
+
+    status: Literal["none", "running", "done", "failed"]
+    started: float | None
+    finished: float | None
+    generation: int | None
+    error: str | None
+
+
+class CollectionShape(Shape):
+    """A collection in service."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    n_documents: int
+    modes: list[str]
+    generation: int
+    build: BuildShape
+
+
+class CollectionsShape(Shape):
+    """Every collection; `default` is the one that a request without `collection` means."""
+
+    collections: list[CollectionShape]
+    default: str | None
+
+
+class ProblemShape(Shape):
+    """An RFC 9457 problem document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    pointer: str | None = None
+
+
+class EmbeddingShape(Shape):
+    """One unit vector: numbers, or base64 of little-endian float32."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class UsageShape(Shape):
+    """Tokens of the input, as the encoder counts them before cutting at its maximum length."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsShape(Shape):
+    """OpenAI's answer."""
+
+    object: Literal["list"]
+    data: list[EmbeddingShape]
+    model: str
+    usage: UsageShape
+
+
+class RankedShape(Shape):
+    """One document's place: its index in the request and its score, higher is better."""
+
+    index: int
+    relevance_score: float
+    document: dict[str, str] | None = None
+
+
+class RankingShape(Shape):
+    """How the scores were made."""
+
+    method: Literal["dense", "lexical", "hybrid"]
+
+
+class RerankShape(Shape):
+    """Cohere's answer, best document first."""
+
+    id: str
+    results: list[RankedShape]
+    meta: RankingShape
+
+
+class FieldsShape(Shape):
+    """The metadata fields that a filter may name."""
+
+    fields: Any
+
+
+class StateShape(Shape):
+    """The state of the service."""
+
+    state: Literal["alive", "opening", "ready", "draining", "closed"]

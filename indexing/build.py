@@ -1,0 +1,191 @@
+"""From a corpus on disk to a collection in service: read, encode, index, switch.
+
+Every step continues where an interrupted one stopped: documents are committed in batches, vectors in blocks, and a
+generation appears whole or not at all.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from facetrail.indexing import generation
+from facetrail.indexing.collection import Collection, CollectionSettings
+from facetrail.indexing.corpus import RowReport, read_corpus
+from facetrail.indexing.dense import DenseConfig
+from facetrail.indexing.lexical import LexicalConfig
+from facetrail.indexing.state import IndexState
+from facetrail.models.errors import Conflict, InvalidInput
+from facetrail.models.text.encoder import TextEncoder, load_encoder
+
+Progress = Callable[[str, int, int | None], None]
+"""(step, done, total); total None while it is not known."""
+
+READ_BATCH = 2_000
+ENCODE_BLOCK = 4_096
+"""Documents between two commits of vectors: what an interrupted build repeats at most."""
+INDEX_BATCH = 8_192
+
+
+def no_progress(step: str, done: int, total: int | None) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What a new collection is made of."""
+
+    encoder: str = "base"
+    modes: tuple[str, ...] = ("lexical", "dense")
+    lexical: LexicalConfig = field(default_factory=LexicalConfig)
+    dense: DenseConfig = field(default_factory=DenseConfig)
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did. seconds: wall time of each step."""
+
+    generation: int
+    n_documents: int
+    rows: RowReport
+    seconds: dict[str, float]
+
+
+def build_collection(
+    corpus: Path | None,
+    out: Path,
+    *,
+    config: BuildConfig | None = None,
+    encoder: TextEncoder | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    progress: Progress = no_progress,
+) -> BuildReport:
+    """Builds a collection from a corpus, or rebuilds the indexes of an existing one (corpus None).
+
+    Raises Conflict if `out` holds a collection and neither `resume` nor corpus None was asked; InvalidInput for a
+    corpus without one good row, or with a bad one under `strict`.
+    """
+    config = config or BuildConfig()
+    seconds: dict[str, float] = {}
+    with _open_or_create(corpus, out, config, encoder, resume) as collection:
+        rows = RowReport()
+        if corpus is not None:
+            with _timed(seconds, "read"):
+                _read(collection, corpus, rows, strict, progress)
+        if collection.count() == 0:
+            raise InvalidInput(f"{corpus or out} holds no document to index; {rows.summary()}")
+        if collection.settings.encoder is not None:
+            encoder = encoder or load_encoder(collection.settings.encoder)
+            with _timed(seconds, "encode"):
+                encode_missing(collection, encoder, progress)
+        with _timed(seconds, "index"):
+            number = build_generation(collection, progress)
+        return BuildReport(number, collection.count(), rows, seconds)
+
+
+def _open_or_create(
+    corpus: Path | None, out: Path, config: BuildConfig, encoder: TextEncoder | None, resume: bool
+) -> Collection:
+    if corpus is None or (resume and Collection.exists(out)):
+        return Collection.open(out, writable=True)
+    if Collection.exists(out):
+        raise Conflict(
+            f"{out} already holds a collection; continue an interrupted build with --resume, add documents with "
+            "`facetrail index add`, or choose another --out"
+        )
+    unknown = set(config.modes) - {"lexical", "dense"}
+    if unknown or not config.modes:
+        raise InvalidInput(f"--mode-set takes lexical and dense, not {', '.join(sorted(unknown)) or 'nothing'}")
+    if "dense" in config.modes:
+        encoder = encoder or load_encoder(config.encoder)
+    else:
+        encoder = None
+    return Collection.create(
+        out,
+        CollectionSettings(
+            name=out.resolve().name,
+            encoder=config.encoder if encoder else None,
+            encoder_card=encoder.card.model_dump(mode="json") if encoder else None,
+            encoder_fingerprint=encoder.fingerprint if encoder else None,
+            dim=encoder.dim if encoder else None,
+            lexical=config.lexical.model_dump(mode="json") if "lexical" in config.modes else None,
+            dense=config.dense.model_dump(mode="json") if encoder else None,
+        ),
+    )
+
+
+class _timed:
+    """Adds the wall time of a block to a dictionary of seconds."""
+
+    def __init__(self, seconds: dict[str, float], step: str) -> None:
+        self._seconds, self._step = seconds, step
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._step] = round(time.perf_counter() - self._started, 3)
+
+
+def _read(collection: Collection, corpus: Path, rows: RowReport, strict: bool, progress: Progress) -> None:
+    documents = read_corpus(corpus, strict=strict, report=rows)
+    done = 0
+    while batch := list(islice(documents, READ_BATCH)):
+        collection.put(batch)
+        done += len(batch)
+        progress("read", done, None)
+
+
+def encode_missing(collection: Collection, encoder: TextEncoder, progress: Progress = no_progress) -> int:
+    """Encodes every document that has no vector of this encoder; committed block by block. Returns how many."""
+    total = collection.count_without_vectors(encoder.fingerprint)
+    done = 0
+    progress("encode", 0, total)
+    while block := collection.documents_without_vectors(encoder.fingerprint, ENCODE_BLOCK):
+        start = done
+        vectors = encoder.encode_documents(
+            [document.content for document, _ in block],
+            progress=lambda n, start=start: progress("encode", start + n, total),  # type: ignore[misc]
+        )
+        collection.store_vectors(
+            [document.id for document, _ in block], [content_hash for _, content_hash in block], encoder.fingerprint, vectors
+        )
+        done += len(block)
+        progress("encode", done, total)
+    return done
+
+
+def build_generation(collection: Collection, progress: Progress = no_progress) -> int:
+    """Writes a new generation from one consistent view of the collection and puts it in service."""
+    settings = collection.settings
+    with collection.snapshot() as view:
+        ids = view.ids_in_order()
+        state = IndexState.empty(
+            lexical=LexicalConfig.model_validate(settings.lexical) if settings.lexical is not None else None,
+            dense=(settings.dim, DenseConfig.model_validate(settings.dense)) if settings.dim and settings.dense else None,
+            ids=ids,
+        )
+        done = 0
+        for batch in view.documents(batch=INDEX_BATCH):
+            vectors = None
+            if settings.encoder_fingerprint is not None:
+                vectors = view.vectors_for([d.id for d in batch], settings.encoder_fingerprint)
+            state.fill(range(done, done + len(batch)), batch, vectors)
+            done += len(batch)
+            progress("index", done, len(ids))
+        with generation.new_generation(collection.folder) as building:
+            state.save(building.folder)
+            return building.finish(
+                built_from_change=view.change,
+                n_documents=len(ids),
+                encoder_fingerprint=settings.encoder_fingerprint,
+                analyser_fingerprint=state.lexical.analyser.fingerprint if state.lexical else None,
+            )
+
+
+def parse_modes(text: str) -> tuple[str, ...]:
+    """`lexical,dense` → ("lexical", "dense"); the checks stand in `build_collection`."""
+    modes: Sequence[str] = [m.strip() for m in text.split(",") if m.strip()]
+    return tuple(dict.fromkeys(modes))

@@ -1,0 +1,238 @@
+"""`facetrail index ...` and `facetrail search`. Light to import: the engines load inside the commands."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from facetrail.models.errors import Damaged, InvalidInput, NotFound
+
+index_app = typer.Typer(no_args_is_help=True, help="Build, change, check and describe a collection.")
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def parse_filter_option(text: str | None) -> dict[str, Any] | None:
+    """The JSON of --filter."""
+    if text is None:
+        return None
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"--filter is not JSON ({error}); try --filter '{{\"year\": {{\"gte\": 2020}}}}'") from error
+    if not isinstance(tree, dict):
+        raise InvalidInput("--filter must be a JSON object, for instance '{\"topic\": \"graph learning\"}'")
+    return tree
+
+
+@index_app.command()
+def build(
+    out: Annotated[Path | None, typer.Option(help="Folder of the collection to make or rebuild.", metavar="DIR")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="The same as --out, to rebuild in place.", metavar="DIR")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="BEIR folder, JSON Lines, CSV or Parquet; left out: rebuild from the collection.", metavar="PATH"),
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="base, or a sentence-transformers or transformers folder or name.")] = "base",
+    mode_set: Annotated[str, typer.Option(help="Indexes to build: lexical, dense or both.")] = "lexical,dense",
+    dense_kind: Annotated[
+        Literal["auto", "exact", "pq", "ivf", "hnsw"], typer.Option(help="Vector index; auto chooses by size.")
+    ] = "auto",
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted build.")] = False,
+    strict: Annotated[bool, typer.Option(help="Stop at the first bad row.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Builds a collection from a corpus, or rebuilds the indexes of one."""
+    from facetrail.indexing.build import BuildConfig, build_collection, parse_modes
+    from facetrail.indexing.dense import DenseConfig
+    from facetrail.indexing.progress import progress_bar
+
+    target = out or folder
+    if target is None:
+        raise InvalidInput("say where the collection goes: `facetrail index build --corpus PATH --out DIR`")
+    config = BuildConfig(encoder=encoder, modes=parse_modes(mode_set), dense=DenseConfig(kind=dense_kind))
+    with progress_bar(quiet=as_json) as progress:
+        report = build_collection(corpus, target, config=config, resume=resume, strict=strict, progress=progress)
+    rows = report.rows
+    if as_json:
+        print_json(
+            {
+                "collection": str(target),
+                "generation": report.generation,
+                "n_documents": report.n_documents,
+                "n_rows_read": rows.n_read,
+                "n_rows_bad": rows.n_bad,
+                "problems": [asdict(p) for p in rows.problems],
+                "seconds": report.seconds,
+            }
+        )
+        return
+    for problem in rows.problems[:20]:
+        typer.echo(f"{problem}", err=True)
+    if corpus is not None:
+        typer.echo(rows.summary())
+    spent = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items())
+    typer.echo(f"{report.n_documents:,} documents in {target}, generation {report.generation} ({spent})")
+
+
+@index_app.command()
+def add(
+    folder: Folder,
+    corpus: Annotated[Path, typer.Option(help="Documents to add or replace.", metavar="PATH")],
+    strict: Annotated[bool, typer.Option(help="Stop at the first bad row.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Adds documents, replacing those with the same id; searchable at once, folded in by the next build."""
+    from itertools import islice
+
+    from facetrail.indexing.corpus import RowReport, read_corpus
+    from facetrail.indexing.searcher import Searcher
+
+    rows = RowReport()
+    created = updated = unchanged = 0
+    with Searcher.open(folder, writable=True) as searcher:
+        documents = read_corpus(corpus, strict=strict, report=rows)
+        while batch := list(islice(documents, 1_000)):
+            result = searcher.put(batch)
+            created, updated, unchanged = created + result.created, updated + result.updated, unchanged + result.unchanged
+    if as_json:
+        print_json(
+            {"created": created, "updated": updated, "unchanged": unchanged, "problems": [asdict(p) for p in rows.problems]}
+        )
+        return
+    for problem in rows.problems[:20]:
+        typer.echo(f"{problem}", err=True)
+    typer.echo(f"{created:,} created, {updated:,} updated, {unchanged:,} unchanged; {rows.summary()}")
+
+
+@index_app.command()
+def delete(
+    folder: Folder,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="Id to delete; repeat for more.")] = None,
+    filter_: Annotated[str | None, typer.Option("--filter", help="Delete what this filter keeps.", metavar="JSON")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deletes documents by id or by filter, in one transaction."""
+    from facetrail.indexing.searcher import Searcher
+
+    if bool(ids) == (filter_ is not None):
+        raise InvalidInput("say what to delete: --id ID (repeatable) or --filter JSON, one of the two")
+    tree = parse_filter_option(filter_)
+    with Searcher.open(folder, writable=True) as searcher:
+        result = searcher.delete_where(tree) if tree is not None else searcher.delete(ids or [])
+    if as_json:
+        print_json({"deleted": list(result.deleted), "missing": list(result.missing)})
+    else:
+        typer.echo(f"{len(result.deleted):,} deleted")
+    if result.missing:
+        raise NotFound(f"not in the collection: {', '.join(result.missing[:10])}; the others were deleted")
+
+
+@index_app.command()
+def verify(folder: Folder, as_json: AsJson = False) -> None:
+    """Checks every stored byte against its checksum and names what is damaged (exit 3)."""
+    from facetrail.indexing.generation import verify as find_problems
+
+    problems = find_problems(folder)
+    if as_json:
+        print_json({"collection": str(folder), "problems": [asdict(p) for p in problems]})
+    else:
+        for problem in problems:
+            typer.echo(f"{problem.path}: {problem.what}; {problem.cure}")
+    if problems:
+        raise Damaged(f"{len(problems)} damaged or missing parts in {folder}; nothing was changed")
+    if not as_json:
+        typer.echo(f"{folder}: every file is as it was written")
+
+
+@index_app.command()
+def info(folder: Folder, as_json: AsJson = False) -> None:
+    """Shows what a collection holds and how it was built."""
+    from facetrail.indexing.searcher import Searcher
+
+    with Searcher.open(folder, verify=False) as searcher:
+        described = asdict(searcher.info())
+    if as_json:
+        print_json(described)
+        return
+    for key, value in described.items():
+        typer.echo(f"{key:22} {', '.join(value) if isinstance(value, tuple) else value}")
+
+
+@index_app.command()
+def snapshot(
+    folder: Folder, out: Annotated[Path, typer.Option(help="Folder to write; must not exist.", metavar="DIR")]
+) -> None:
+    """Copies a collection, consistent while it is being written to."""
+    from facetrail.indexing.collection import Collection
+
+    with Collection.open(folder) as collection:
+        collection.backup(out)
+    typer.echo(f"snapshot of {folder} in {out}")
+
+
+@index_app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A snapshot.", metavar="SNAPSHOT")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist.", metavar="DIR")],
+) -> None:
+    """Makes a collection out of a snapshot, after checking every byte of it."""
+    from facetrail.indexing.collection import restore as restore_snapshot
+
+    restore_snapshot(source, out)
+    typer.echo(f"{source} restored to {out}")
+
+
+def search(
+    folder: Folder,
+    text: Annotated[str | None, typer.Argument(help="What to look for.", metavar="TEXT")] = None,
+    mode: Annotated[
+        Literal["hybrid", "lexical", "dense"] | None, typer.Option(help="Default: hybrid where both indexes exist.")
+    ] = None,
+    like: Annotated[str | None, typer.Option(help="Find documents similar to this one.", metavar="ID")] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help='For instance {"year": {"gte": 2020}}.', metavar="JSON")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Hits to show, 1 to 1,000.")] = 10,
+    offset: Annotated[int, typer.Option(help="Hits to pass over.")] = 0,
+    fusion: Annotated[Literal["z", "minmax", "rrf", "dbsf"], typer.Option(help="How hybrid joins its sources.")] = "z",
+    explain: Annotated[bool, typer.Option(help="Show each source's and each word's share.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Searches a collection by text or by document."""
+    from pydantic import ValidationError
+
+    from facetrail.indexing.request import FusionConfig, SearchRequest
+    from facetrail.indexing.searcher import Searcher
+
+    try:
+        request = SearchRequest(
+            query=text,
+            like=like,
+            mode=mode,
+            filter=parse_filter_option(filter_),
+            limit=limit,
+            offset=offset,
+            explain=explain,
+            fusion=FusionConfig(method=fusion),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"--{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    with Searcher.open(folder, verify=False) as searcher:
+        result = searcher.search(request)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        from facetrail.indexing.show import show_result
+
+        show_result(result, stream=sys.stdout)

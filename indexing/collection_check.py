@@ -1,0 +1,158 @@
+"""Finding damage in the database: seal, SQLite's own structure check, and every row against its checksum.
+
+What is covered. A database whose writer closed it carries a seal, the sha256 of the whole file: any changed byte is
+found, used or not. Between the first write and the close (or after a kill) there is no seal; then every stored value is
+still covered by its row's checksum and the b-trees, indexes, types and header by the integrity check, and only bytes
+that hold nothing (free pages, gaps between rows) are not.
+"""
+
+import hashlib
+import re
+import sqlite3
+from pathlib import Path
+
+from facetrail.indexing.collection_rows import COLUMNS, decode, vector_checksum
+from facetrail.indexing.collection_schema import (
+    DATABASE_FILE,
+    TABLES,
+    checksum,
+    connect,
+    read_settings,
+)
+from facetrail.indexing.durable import file_sha256, remove_durably, write_durably
+from facetrail.models.errors import Damaged
+
+SEAL_FILE = "collection.seal"
+_SEAL = re.compile(rb"([0-9a-f]{64}) ([0-9]{1,20}) ([0-9a-f]{32})\n")
+_MAX_PROBLEMS = 20
+
+
+class Seal:
+    """`collection.seal`: sha256 and size of the database file as its writer left it, and a checksum of both."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / SEAL_FILE
+        self._database = folder / DATABASE_FILE
+
+    def exists(self) -> bool:
+        """Whether the database was sealed and not written since."""
+        return self._path.exists()
+
+    def write(self) -> None:
+        """Seals the database as it is now; its log must be empty."""
+        write_durably(self._path, _seal_line(file_sha256(self._database), self._database.stat().st_size))
+
+    def remove(self) -> None:
+        """Breaks the seal, on disk before the first byte of the database changes."""
+        remove_durably(self._path)
+
+    def problem(self) -> str | None:
+        """What does not fit, None if all does or there is no seal."""
+        line = self._read()
+        if line is None:
+            return None
+        found = _SEAL.fullmatch(line)
+        if found is None or _seal_line(found[1].decode(), int(found[2])) != line:
+            return f"{self._path} is not as it was written"
+        size = self._database.stat().st_size
+        if size == int(found[2]) and file_sha256(self._database).encode() == found[1]:
+            return None
+        if self._read() != line:  # a writer started meanwhile
+            return None
+        if size != int(found[2]):
+            return f"{self._database} has {size:,} bytes, its seal says {int(found[2]):,}"
+        return f"{self._database} is not byte for byte what its writer sealed"
+
+    def _read(self) -> bytes | None:
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def _seal_line(sha256: str, size: int) -> bytes:
+    content = f"{sha256} {size}"
+    return f"{content} {hashlib.sha256(content.encode()).hexdigest()[:32]}\n".encode()
+
+
+def check_database(folder: Path) -> list[str]:
+    """Every problem found in a collection's database, in words; at most 20 rows are listed by name."""
+    database = folder / DATABASE_FILE
+    if not database.is_file():
+        return [f"{database} is missing"]
+    problems = []
+    if (sealed := Seal(folder).problem()) is not None:
+        problems.append(sealed)
+    try:
+        connection = connect(database, writable=False)
+    except sqlite3.Error as error:
+        return [*problems, f"{database} cannot be opened: {error}"]
+    try:
+        read_settings(connection, database)
+        connection.execute("BEGIN")
+        for step in (_structure, _documents, _deletions, _encoders, _vectors):
+            problems += [f"{database}: {p}" for p in step(connection, database)]
+    except Damaged as error:
+        problems.append(str(error))
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.Error as error:
+        problems.append(f"{database} is damaged: {error}")
+    finally:
+        connection.close()
+    return problems
+
+
+def _structure(connection: sqlite3.Connection, database: Path) -> list[str]:
+    problems = []
+    stored = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall())
+    expected = {name.encode(): sql.encode() for name, sql in TABLES.items()}
+    if stored != expected:
+        problems.append("its table definitions are not as they were written")
+    rows = connection.execute(f"PRAGMA integrity_check({_MAX_PROBLEMS})").fetchall()
+    messages = [row[0].decode("utf-8", "replace") for row in rows]
+    if messages != ["ok"]:
+        problems += messages
+    violations = connection.execute("PRAGMA foreign_key_check").fetchall()
+    problems += [f"row {row[1]} of table {row[0].decode()} points nowhere" for row in violations[:_MAX_PROBLEMS]]
+    return problems
+
+
+def _documents(connection: sqlite3.Connection, database: Path) -> list[str]:
+    problems = []
+    for row in connection.execute(f"SELECT {COLUMNS} FROM documents"):
+        try:
+            decode(row, database)
+        except Damaged:
+            shown = bytes(row[2]).decode("utf-8", "replace")
+            problems.append(f"row {row[0]} (document {shown!r}) of table documents is not as it was written")
+            if len(problems) == _MAX_PROBLEMS:
+                break
+    return problems
+
+
+def _deletions(connection: sqlite3.Connection, database: Path) -> list[str]:
+    rows = connection.execute("SELECT change, id, checksum FROM deletions")
+    bad = [row[0] for row in rows if checksum(row[0], row[1]) != row[2]]
+    return [f"row {number} of table deletions is not as it was written" for number in bad[:_MAX_PROBLEMS]]
+
+
+def _encoders(connection: sqlite3.Connection, database: Path) -> list[str]:
+    rows = connection.execute("SELECT number, fingerprint, checksum FROM encoders")
+    bad = [row[0] for row in rows if checksum(row[0], row[1]) != row[2]]
+    return [f"row {number} of table encoders is not as it was written" for number in bad]
+
+
+def _vectors(connection: sqlite3.Connection, database: Path) -> list[str]:
+    rows = connection.execute(
+        "SELECT v.document, e.fingerprint, v.content_hash, v.vector, v.checksum, d.id FROM vectors v "
+        "LEFT JOIN encoders e ON e.number = v.encoder LEFT JOIN documents d ON d.number = v.document"
+    )
+    problems = []
+    for document, fingerprint, content_hash, vector, stored, document_id in rows:
+        if vector_checksum(document, fingerprint or b"", content_hash, vector) != stored:
+            shown = bytes(document_id or b"?").decode("utf-8", "replace")
+            problems.append(f"row {document} (document {shown!r}) of table vectors is not as it was written")
+            if len(problems) == _MAX_PROBLEMS:
+                break
+    return problems

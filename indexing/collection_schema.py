@@ -1,0 +1,222 @@
+"""The collection's database: tables, settings, connections, and what SQLite's errors mean to a caller."""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from facetrail.models.errors import Conflict, Damaged, FacetrailError, NotFound, Unavailable
+
+DATABASE_FILE = "collection.sqlite"
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x46545243  # "FTRC", shown by file(1)
+PAGE_SIZE = 8192  # five 384-dimensional float32 vectors fill a page to 97 %; of 4096 bytes a fifth would stay empty
+MIN_SQLITE = (3, 37, 0)  # STRICT tables, which let the integrity check see a flipped column type
+_BUSY_SECONDS = 10.0
+
+# `properties` keeps its shape in every schema version: it is how a newer version is told from a damaged header.
+# A document's `change` is the number of the change that wrote its present form; `deletions` holds the last change of
+# ids that no longer live. Together they are the change log, bounded by the number of ids ever seen.
+# `number` is the document's first change: never given out twice, so a vector cannot move to another document.
+TABLES: dict[str, str] = {
+    "properties": "CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) STRICT",
+    "documents": (
+        "CREATE TABLE documents (number INTEGER PRIMARY KEY, change INTEGER NOT NULL UNIQUE, id TEXT NOT NULL UNIQUE, "
+        "content_hash BLOB NOT NULL, checksum BLOB NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, "
+        "sections TEXT NOT NULL, metadata TEXT NOT NULL) STRICT"
+    ),
+    "deletions": (
+        "CREATE TABLE deletions (change INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, checksum BLOB NOT NULL) STRICT"
+    ),
+    "encoders": (
+        "CREATE TABLE encoders (number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, checksum BLOB NOT NULL) "
+        "STRICT"
+    ),
+    "vectors": (
+        "CREATE TABLE vectors (document INTEGER PRIMARY KEY REFERENCES documents (number) ON DELETE CASCADE, "
+        "encoder INTEGER NOT NULL REFERENCES encoders (number), content_hash BLOB NOT NULL, checksum BLOB NOT NULL, "
+        "vector BLOB NOT NULL) STRICT"
+    ),
+}
+
+
+class CollectionSettings(BaseModel):
+    """What a collection is, fixed when it is created. `encoder` None: lexical search only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200)
+    encoder: str | None = None
+    """Name or folder that loads the encoder."""
+    encoder_card: dict[str, Any] | None = None
+    encoder_fingerprint: str | None = None
+    """Weights, pooling, prefixes and lengths in one hash: vectors of another fingerprint do not mix with these."""
+    dim: int | None = Field(default=None, ge=1, le=65_536)
+    lexical: dict[str, Any] | None = None
+    """Configuration of the lexical index; None: there is none."""
+    dense: dict[str, Any] | None = None
+    """Configuration of the dense index; None: there is none."""
+    max_document_bytes: int = Field(default=16 * 2**20, ge=1, le=2**29)
+    """Largest document, in bytes of UTF-8 over title, text, sections and metadata."""
+    created_with: str = Field(default_factory=lambda: _version())
+
+    @model_validator(mode="after")
+    def _encoder_is_complete(self) -> Self:
+        parts = (self.encoder, self.encoder_fingerprint, self.dim)
+        if any(p is None for p in parts) and any(p is not None for p in parts):
+            raise ValueError("encoder, encoder_fingerprint and dim come together or not at all")
+        return self
+
+
+def _version() -> str:
+    try:
+        return metadata.version("facetrail")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def checksum(*parts: bytes | str | int) -> bytes:
+    """16 bytes of BLAKE2b over parts, each with its length, so that no two lists of parts look alike."""
+    pieces = []
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        if isinstance(raw, int):
+            raw = raw.to_bytes(8, "little", signed=True)
+        pieces.append(len(raw).to_bytes(8, "little"))
+        pieces.append(raw)
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).digest()
+
+
+def translate(error: sqlite3.Error, database: Path) -> FacetrailError:
+    """The error a caller is told, by SQLite's result code."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+        return Conflict(f"{database} is locked by another process ({error}); try again when it has finished")
+    if name.startswith("SQLITE_FULL"):
+        return Unavailable(f"no space is left to write {database}; free some, nothing was changed")
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_NOMEM")):
+        return Unavailable(f"{database} cannot be read or written ({error}); check the disk and the permissions")
+    return damaged(database, str(error))
+
+
+def damaged(database: Path, what: str) -> Damaged:
+    """The sentence for every damage of the database."""
+    return Damaged(
+        f"{database} is damaged: {what}; nothing was changed, restore a snapshot with `facetrail index restore` "
+        "or build the collection anew from its corpus"
+    )
+
+
+@contextmanager
+def translated(database: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours; a misuse of the module (a closed connection) stays a bug."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.Error as error:
+        raise translate(error, database) from error
+
+
+def connect(database: Path, *, writable: bool) -> sqlite3.Connection:
+    """A connection in autocommit mode. Text comes back as bytes: checksums are taken before anything is decoded."""
+    mode = "rw" if writable else "ro"
+    if not writable and not _folder_is_writable(database) and not _has_log(database):
+        mode = "ro&immutable=1"  # a read-only medium: SQLite could not create its shared memory beside the file
+    connection = sqlite3.connect(
+        f"{database.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,  # lent to one thread at a time
+        cached_statements=64,
+    )
+    try:
+        connection.text_factory = bytes
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if writable:
+            connection.execute("PRAGMA cache_size = -32768")  # KiB; ids arrive in any order, their index stays cached
+            connection.execute("PRAGMA synchronous = FULL")  # the commit waits for the log's fsync
+        else:
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _folder_is_writable(database: Path) -> bool:
+    return os.access(database.parent, os.W_OK)
+
+
+def _has_log(database: Path) -> bool:
+    log = database.with_name(database.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def create_database(database: Path, settings: CollectionSettings) -> None:
+    """Writes an empty database file, its log folded in."""
+    if sqlite3.sqlite_version_info < MIN_SQLITE:
+        raise Unavailable(
+            f"SQLite {sqlite3.sqlite_version} is older than 3.37, which collections need; use a newer Python or SQLite"
+        )
+    connection = sqlite3.connect(database, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        for statement in TABLES.values():
+            connection.execute(statement)
+        for name, value in (("schema", str(SCHEMA_VERSION)), ("settings", settings.model_dump_json())):
+            connection.execute("INSERT INTO properties VALUES (?, ?, ?)", (name, value, checksum(name, value)))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def read_settings(connection: sqlite3.Connection, database: Path) -> CollectionSettings:
+    """Checks that the file is a collection of this schema version and reads its settings."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (header,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise damaged(database, "its header does not say that it is a collection")
+    schema = int(read_property(connection, database, "schema"))
+    if schema > SCHEMA_VERSION:
+        raise Conflict(
+            f"{database} has schema version {schema}, this facetrail knows {SCHEMA_VERSION}; upgrade facetrail"
+        )
+    if header != schema:
+        raise damaged(database, f"its header says schema version {header}, its table {schema}")
+    raw = read_property(connection, database, "settings")
+    try:
+        return CollectionSettings.model_validate_json(raw)
+    except ValidationError as error:
+        raise damaged(database, f"the settings do not fit their form ({error.errors()[0]['msg']})") from error
+
+
+def read_property(connection: sqlite3.Connection, database: Path, name: str) -> str:
+    """One checked value of the table `properties`."""
+    row = connection.execute("SELECT value, checksum FROM properties WHERE name = ?", (name,)).fetchone()
+    if row is None or checksum(name, row[0]) != row[1]:
+        raise damaged(database, f"row {name!r} of table properties is missing or changed")
+    return str(row[0], "utf-8")
+
+
+def require_database(folder: Path) -> Path:
+    """The database of a collection's folder. Raises NotFound where there is none."""
+    database = folder / DATABASE_FILE
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder {folder}; build a collection with `facetrail index build --out {folder}`")
+    if not database.is_file():
+        raise NotFound(f"{folder} holds no collection ({DATABASE_FILE} is missing); build one or name another folder")
+    return database
