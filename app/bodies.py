@@ -12,6 +12,7 @@ import orjson
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from starlette.types import Receive
 
 from facetrail.app.errors import PROBLEM_TYPE, InvalidBody, Refused, problem_of
 from facetrail.app.settings import Settings
@@ -19,6 +20,8 @@ from facetrail.models.errors import FacetrailError, InvalidInput
 
 Model = TypeVar("Model", bound=BaseModel)
 JSON_TYPE = "application/json"
+WHOLE = "facetrail.whole"
+"""Key of the ASGI scope, True once the protocol has read the whole body."""
 MAX_REPORTED = 20
 
 
@@ -27,33 +30,28 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     encoding = request.headers.get("content-encoding")
     if encoding is not None and encoding.strip().lower() != "identity":
         raise Refused(415, "send the body uncompressed, without Content-Encoding")
-    receive = request.receive
-    message = None
+    if request.scope.get(WHOLE):  # nothing to wait for, so no timer is set
+        return await _receive_all(request.receive, settings)
     try:
         async with asyncio.timeout(settings.body_timeout):
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                body: bytes = message.get("body", b"")
-                _check_size(len(body), settings)
-                return body
-            parts, size = [], 0
-            while message["type"] == "http.request":
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                _check_size(size, settings)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-                message = await receive()
+            return await _receive_all(request.receive, settings)
     except TimeoutError:
         raise Refused(
             408, f"the body did not arrive within {settings.body_timeout:g} seconds; send less or faster"
         ) from None
+
+
+async def _receive_all(receive: Receive, settings: Settings) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > settings.max_body_bytes:
+            raise too_large(settings)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
     raise Refused(400, "the connection closed before the whole body had arrived")
-
-
-def _check_size(size: int, settings: Settings) -> None:
-    if size > settings.max_body_bytes:
-        raise too_large(settings)
 
 
 def too_large(settings: Settings) -> Refused:

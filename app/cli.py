@@ -22,6 +22,7 @@ COMMANDS = {
     "data": "facetrail.eval.cli:data_app",
 }
 
+
 class CommandsByName(TyperGroup):
     """A group whose commands are imported when they are asked for."""
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from facetrail.app.auth import HostGuard, Keys, scope_needed
@@ -22,6 +23,8 @@ from facetrail.models.errors import FacetrailError
 
 ARRIVED = "facetrail.arrived"
 """Key of the ASGI scope: `time.monotonic()` when the protocol had read the request's header."""
+Routes = Mapping[tuple[str, str], APIRoute]
+"""(method, path) → route, for the paths without parameters."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 API = "/v1/"
 UNMATCHED = "unmatched"
@@ -63,9 +66,18 @@ class Gate:
     """ASGI middleware. The order is cheapest first: host, size, key, load; then the application."""
 
     def __init__(
-        self, app: ASGIApp, *, settings: Settings, keys: Keys, guard: HostGuard, load: Load, metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        routes: Routes,
+        settings: Settings,
+        keys: Keys,
+        guard: HostGuard,
+        load: Load,
+        metrics: Metrics,
     ) -> None:
         self._app = app
+        self._routes = routes
         self._settings = settings
         self._keys = keys
         self._guard = guard
@@ -102,7 +114,12 @@ class Gate:
             if is_api:
                 self._load.admit(scope.get(ARRIVED, started))
                 placed = True
-            await self._app(scope, receive, answer)
+            route = self._routes.get((scope["method"], scope["path"]))
+            if route is None:
+                await self._app(scope, receive, answer)
+            else:  # errors are answered here, so a known path needs none of the layers in between
+                scope["route"] = route
+                await route.app(scope, receive, answer)
         except FacetrailError as error:
             if status:
                 raise  # half an answer is out: only closing the connection tells the client

@@ -3,11 +3,12 @@
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import HTTPException
+from starlette.exceptions import HTTPException
 
 from facetrail.app import openapi
 from facetrail.app.auth import HostGuard, Keys
 from facetrail.app.bodies import problem_response
+from facetrail.app.deps import PlainRoute
 from facetrail.app.errors import Refused
 from facetrail.app.limits import Gate, Load
 from facetrail.app.metrics import Metrics
@@ -37,18 +38,27 @@ def create_app(settings: Settings, platform: Platform, *, host: str = "127.0.0.1
         docs_url=None,  # FastAPI's documentation pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # its check costs every request; see metrics.py
     )
     app.state.platform, app.state.metrics, app.state.load = platform, metrics, load
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # flat: an included router costs a second matching
     app.add_exception_handler(HTTPException, _http_problem)
-    app.add_exception_handler(404, _http_problem)
-    app.add_exception_handler(405, _http_problem)
     app.add_middleware(
-        Gate, settings=settings, keys=keys, guard=HostGuard.of(settings, keys, host), load=load, metrics=metrics
+        Gate,
+        routes={(method, r.path): r for r in _plain_routes(app) if "{" not in r.path for method in r.methods},
+        settings=settings,
+        keys=keys,
+        guard=HostGuard.of(settings, keys, host),
+        load=load,
+        metrics=metrics,
     )
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     return app
+
+
+def _plain_routes(app: FastAPI) -> list[PlainRoute]:
+    return [route for route in app.routes if isinstance(route, PlainRoute)]
 
 
 def _http_problem(request: Request, error: Exception) -> Response:

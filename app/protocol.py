@@ -9,6 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from facetrail.app.bodies import WHOLE
 from facetrail.app.errors import RETRY_AFTER
 from facetrail.app.limits import ARRIVED
 from facetrail.app.settings import Settings
@@ -89,6 +90,8 @@ def limited_protocol(settings: Settings) -> type[asyncio.Protocol]:
 
         def on_message_complete(self) -> None:
             self.complete = True
+            scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+            scope[WHOLE] = True
             super().on_message_complete()
 
         def _count_header(self, size: int) -> None:

@@ -137,8 +137,10 @@ def evaluate(
     label: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Searches and scores. A weight that was `tuned` replaces that of `fusion`, and is refused where it was tuned on the
-    very judgements that are reported here (InvalidInput), unless it was tuned with `allow_same`, which is then printed.
+    """Searches and scores.
+
+    A weight that was `tuned` replaces that of `fusion`. It is refused (InvalidInput) where it was tuned on the very
+    judgements that are reported here, unless it was tuned with `allow_same`, which the report then states.
     """
     parse_measures(measures, rel_level=rel_level)  # a wrong name fails before the search, not after it
     warnings = list(dataset.warnings)
@@ -192,7 +194,7 @@ def compare(
 def compare_family(
     pairs: Sequence[tuple[Report, Report]], *, rng: np.random.Generator, measures: Sequence[str] | None = None
 ) -> list[Comparison]:
-    """A declared family of pairs (a, b), over one data set or several; difference = a - b, Holm over the whole family."""
+    """A declared family of pairs (a, b), over one data set or several: difference = a - b, Holm over all of it."""
     declared: list[tuple[Report, Report, str]] = []
     for a, b in pairs:
         if a.dataset.label != b.dataset.label or a.scores.query_ids != b.scores.query_ids:

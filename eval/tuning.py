@@ -39,10 +39,9 @@ class TunedWeight:
     allow_same: bool = False
 
     def refuse_leak(self, reporting: RetrievalDataset) -> list[str]:
-        """Raises InvalidInput where `reporting` has the judgements this was tuned on; returns what a report must say."""
-        same = reporting.sha256.get("qrels") == self.qrels_sha256 or hash_judgements(reporting.qrels) == (
-            self.judgements_sha256
-        )
+        """Raises InvalidInput where `reporting` has the judgements of the tuning; returns what a report must say."""
+        same_file = reporting.sha256["qrels"] == self.qrels_sha256
+        same = same_file or hash_judgements(reporting.qrels) == self.judgements_sha256
         if same and not self.allow_same:
             raise InvalidInput(
                 f"the weight was tuned on the judgements of {reporting.label}, which it is to be reported on; "
@@ -83,7 +82,7 @@ def tune_weight(
     """
     if not grid or any(not 0 <= weight <= 1 for weight in grid):
         raise InvalidInput(f"the grid {list(grid)} must hold weights from 0 to 1")
-    draft = _tuned(dev, {weight: 0.0 for weight in grid}, grid[0], method, measure, allow_same)
+    draft = _tuned(dev, dict.fromkeys(grid, 0.0), grid[0], method, measure, allow_same)
     if reporting is not None:
         draft.refuse_leak(reporting)
     lexical, _ = search_run(searcher, dev, mode="lexical", exclude_self=exclude_self, progress=progress)

@@ -5,10 +5,11 @@ generation appears whole or not at all.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from facetrail.indexing import generation
 from facetrail.indexing.collection import Collection, CollectionSettings
@@ -17,7 +18,7 @@ from facetrail.indexing.dense import DenseConfig
 from facetrail.indexing.lexical import LexicalConfig
 from facetrail.indexing.state import IndexState
 from facetrail.models.errors import Conflict, InvalidInput
-from facetrail.models.text.encoder import TextEncoder, load_encoder
+from facetrail.models.text.encoder import EncoderCard, TextEncoder, load_encoder
 
 Progress = Callable[[str, int, int | None], None]
 """(step, done, total); total None while it is not known."""
@@ -37,9 +38,11 @@ class BuildConfig:
     """What a new collection is made of."""
 
     encoder: str = "base"
+    encoder_options: Mapping[str, Any] = field(default_factory=dict)
+    """Prefixes, pooling and lengths that differ from the encoder's own; see `load_encoder`."""
     modes: tuple[str, ...] = ("lexical", "dense")
-    lexical: LexicalConfig = field(default_factory=LexicalConfig)
-    dense: DenseConfig = field(default_factory=DenseConfig)
+    lexical: LexicalConfig = LexicalConfig()
+    dense: DenseConfig = DenseConfig()
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def build_collection(
         if collection.count() == 0:
             raise InvalidInput(f"{corpus or out} holds no document to index; {rows.summary()}")
         if collection.settings.encoder is not None:
-            encoder = encoder or load_encoder(collection.settings.encoder)
+            encoder = encoder or recorded_encoder(collection)
             with _timed(seconds, "encode"):
                 encode_missing(collection, encoder, progress)
         with _timed(seconds, "index"):
@@ -99,7 +102,7 @@ def _open_or_create(
     if unknown or not config.modes:
         raise InvalidInput(f"--mode-set takes lexical and dense, not {', '.join(sorted(unknown)) or 'nothing'}")
     if "dense" in config.modes:
-        encoder = encoder or load_encoder(config.encoder)
+        encoder = encoder or load_encoder(config.encoder, **config.encoder_options)
     else:
         encoder = None
     return Collection.create(
@@ -127,6 +130,39 @@ class _timed:
 
     def __exit__(self, *_: object) -> None:
         self._seconds[self._step] = round(time.perf_counter() - self._started, 3)
+
+
+def recorded_encoder(collection: Collection) -> TextEncoder:
+    """The encoder a collection was made with, opened with the same prefixes, pooling and lengths.
+
+    Raises Conflict if what is found under its name now is another one, InvalidInput if there was none.
+    """
+    settings = collection.settings
+    if settings.encoder is None:
+        raise InvalidInput("this collection was built without a dense index, so it has no encoder; use mode 'lexical'")
+    card = EncoderCard.model_validate(settings.encoder_card)
+    encoder = load_encoder(
+        settings.encoder,
+        query_prefix=card.query_prefix,
+        document_prefix=card.document_prefix,
+        pooling=card.pooling if card.pooling != "pipeline" else None,
+        normalise=card.normalise,
+        max_query_tokens=card.max_query_tokens,
+        max_document_tokens=card.max_document_tokens,
+    )
+    require_same_encoder(collection, encoder)
+    return encoder
+
+
+def require_same_encoder(collection: Collection, encoder: TextEncoder) -> None:
+    """Raises Conflict unless an encoder is the one a collection's vectors were made with."""
+    built_with = collection.settings.encoder_fingerprint
+    if built_with is not None and encoder.fingerprint != built_with:
+        raise Conflict(
+            f"the collection was built with encoder {collection.settings.encoder!r} ({built_with[:12]}), not "
+            f"{encoder.name!r} ({encoder.fingerprint[:12]}): weights, pooling, prefixes or maximum length differ; open it "
+            f"with that encoder, or build a new collection with `facetrail index build --encoder {encoder.name}`"
+        )
 
 
 def _read(collection: Collection, corpus: Path, rows: RowReport, strict: bool, progress: Progress) -> None:

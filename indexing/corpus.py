@@ -8,12 +8,13 @@
 | `.parquet` | rows; the row number stands for the line |
 | another folder | the one file of these kinds in it |
 
-All but Parquet may be gzip (`.gz`). Fields: id (`_id`, `id`, `doc_id`, `docid`), `title`, text (`text`, `abstract`, `body`,
-`contents`), `sections` (list of {name, text}), `metadata` (object); other columns become metadata.
+All but Parquet may be gzip (`.gz`). Fields: id (`_id`, `id`, `doc_id`, `docid`), `title`, text (`text`, `abstract`,
+`body`, `contents`), `sections` (list of {name, text}), `metadata` (object); other columns become metadata. In a table
+`sections` and `metadata` are JSON text; an empty CSV cell is an absent field.
 
 Stated behaviour: a bad row is reported with file and line and left out. Of several rows with one id the first is kept.
-A row without title and text is kept, with a warning: it is found by id and filter, not by words. A text above 16 MiB, an id
-above 512 bytes, with control characters or empty, and bytes that are not UTF-8 make a bad row.
+A row without title and text is kept, with a warning: it is found by id and filter, not by words. A text above 16 MiB,
+an id above 512 bytes, with control characters or empty, and bytes that are not UTF-8 make a bad row.
 """
 
 from collections.abc import Iterator

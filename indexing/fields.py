@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from facetrail.indexing.fields_columns import Column, ColumnBuilder
+from facetrail.indexing.fields_builder import ColumnBuilder
+from facetrail.indexing.fields_columns import Column
 from facetrail.indexing.fields_storage import StoredColumns, write_columns
 from facetrail.indexing.filters_tree import (
     Filter,
@@ -82,8 +83,7 @@ class FieldIndex:
             self._state[ordinal] = LIVE
             self._tail[ordinal] = (document_id, metadata)
         if len(self._tail) > MAX_TAIL:
-            _grow(self._recent, self._tail)
-            self._tail = {}
+            self._fold_tail()
 
     def remove(self, ordinals: Sequence[int]) -> None:
         """Removes documents; an ordinal that is not in the index raises KeyError (a bug of the caller)."""
@@ -132,12 +132,9 @@ class FieldIndex:
 
     def save(self, folder: Path) -> None:
         """Writes the living documents' columns into an existing empty folder."""
-        alive = self._alive()
-        only_recent = self._stored is None and DEAD not in self._state
-        columns = self._recent if only_recent else self._merged(alive)
-        if self._tail:
-            columns = self._merged(alive) if columns is self._recent else columns
-            _grow(columns, self._tail)
+        self._fold_tail()
+        is_fresh = self._stored is None and DEAD not in self._state
+        columns = self._recent if is_fresh else self._merged(self._alive())
         write_columns(folder, {key: column.seal() for key, column in columns.items()}, self._state)
 
     @classmethod
@@ -155,6 +152,10 @@ class FieldIndex:
             grown = np.zeros(max(size, len(self._state) * 5 // 4), np.uint8)
             grown[: len(self._state)] = self._state
             self._state = grown
+
+    def _fold_tail(self) -> None:
+        _grow(self._recent, self._tail)
+        self._tail = {}
 
     def _alive(self) -> BoolArray:
         return np.asarray(self._state == LIVE)

@@ -1,7 +1,7 @@
 """What a filter means, document by document. `facetrail.indexing.fields` evaluates the same trees over whole indexes.
 
-A key names a place in the metadata; `a.b` reaches into objects, and through arrays of objects. The *leaves* at a key are
-the strings, numbers, booleans, nulls and objects there, arrays opened at every depth. Numbers are compared by value
+A key names a place in the metadata; `a.b` reaches into objects, and through arrays of objects. The *leaves* at a key
+are the strings, numbers, booleans, nulls and objects there, arrays opened at every depth. Numbers are compared by value
 (2 = 2.0), `true` is not 1, strings are compared character by character.
 """
 

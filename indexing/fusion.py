@@ -5,11 +5,12 @@ Each source r brings a list L_r of documents with raw scores s. A document d of 
 
 - `z` (default): (s − mean) / std over L_r, population std; a document missing from L_r gets the list's smallest z.
 - `minmax`: (s − min) / (max − min); missing: 0.
-- `dbsf`: z / 6 + ½, not clamped (clamping at 3 σ ties the head of long lists); the order of `z` on a scale around 0 to 1.
+- `dbsf`: z / 6 + ½, not clamped (clamping at 3 σ ties the head of long lists); the order of `z`, mostly within 0 to 1.
 - `rrf`: 1 / (k + rank), ranks from 1 in the order of the list; missing: 0. Raw scores are not read.
 
-A list whose scores are all equal (spread below 1e-12) says nothing: 0 under z, ½ under dbsf, 1 under minmax. With weights
-(1, 0) the first list keeps its order and what only the second found is tied at the end, under z with the first's last.
+A list whose scores are all equal (spread below 1e-12) says nothing: 0 under z, ½ under dbsf, 1 under minmax. With
+weights (1, 0) the first list keeps its order, and what only the second found is tied at the end; under z, dbsf and
+minmax that is a tie with the last of the first list.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -11,16 +11,23 @@ from typing import Any, Self
 import numpy as np
 
 from facetrail.indexing import generation, search
-from facetrail.indexing.build import Progress, build_generation, encode_missing, no_progress
+from facetrail.indexing.build import (
+    Progress,
+    build_generation,
+    encode_missing,
+    no_progress,
+    recorded_encoder,
+    require_same_encoder,
+)
 from facetrail.indexing.collection import Collection, DeleteResult, PutResult
 from facetrail.indexing.filters import parse_filter
 from facetrail.indexing.read_write_lock import ReadWriteLock
 from facetrail.indexing.request import SearchRequest, SearchResult
 from facetrail.indexing.search import Question
 from facetrail.indexing.state import IndexState
-from facetrail.models.errors import Conflict, InvalidInput
+from facetrail.models.errors import Conflict
 from facetrail.models.records import Document
-from facetrail.models.text.encoder import TextEncoder, load_encoder
+from facetrail.models.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,9 @@ class Searcher:
         collection = Collection.open(folder, writable=writable)
         try:
             state = _open_state(collection, verify=verify)
-            searcher = cls(collection, state, None)
             if encoder is not None:
-                searcher._use(encoder)
+                require_same_encoder(collection, encoder)
+            searcher = cls(collection, state, encoder)
             searcher._catch_up(state)
         except BaseException:
             collection.close()
@@ -94,23 +101,8 @@ class Searcher:
         """The encoder the collection was built with, loaded on first use."""
         with self._loading:
             if self._encoder is None:
-                name = self.collection.settings.encoder
-                if name is None:
-                    raise InvalidInput("this collection has no dense index, so it has no encoder; use mode 'lexical'")
-                self._use(load_encoder(name))
-            assert self._encoder is not None
+                self._encoder = recorded_encoder(self.collection)
             return self._encoder
-
-    def _use(self, encoder: TextEncoder) -> None:
-        built_with = self.collection.settings.encoder_fingerprint
-        if built_with is not None and encoder.fingerprint != built_with:
-            raise Conflict(
-                f"the collection was built with encoder {self.collection.settings.encoder!r} "
-                f"({built_with[:12]}), not {encoder.name!r} ({encoder.fingerprint[:12]}): weights, pooling, prefixes or "
-                "maximum length differ; open it with that encoder or build a new collection with "
-                f"`facetrail index build --encoder {encoder.name}`"
-            )
-        self._encoder = encoder
 
     def search(self, request: SearchRequest) -> SearchResult:
         """One page of hits. Raises InvalidInput, NotFound (like, examples) and Gone (cursor)."""

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from facetrail.app.bodies import check_tree, json_response, read_json, read_query
 from facetrail.app.deps import PlainRoute, answers, platform_of, takes, takes_parameters
+from facetrail.app.routes.search import written_document
 from facetrail.app.schemas import CollectionParameter, DeleteBody, DocumentIn, DocumentsBody
 from facetrail.app.shapes import DeleteShape, DocumentShape, PutShape
 from facetrail.models.errors import InvalidInput, NotFound
@@ -54,7 +55,7 @@ async def get_document(request: Request) -> Response:
     platform = platform_of(request)
     collection = platform.collection(read_query(request, CollectionParameter, {}).collection)
     document_id = request.path_params["id"]
-    return json_response(await platform.in_thread(lambda: collection.searcher.get(document_id)))
+    return json_response(written_document(await platform.in_thread(lambda: collection.searcher.get(document_id))))
 
 
 @router.delete(

@@ -1,6 +1,6 @@
 """Searching: one query (POST, or GET for curl and browsers) and batches."""
 
-from dataclasses import replace
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,6 +10,7 @@ from facetrail.app.schemas import BatchBody, SearchBody, SearchParameters
 from facetrail.app.shapes import BatchShape, SearchShape
 from facetrail.indexing.request import SearchResult
 from facetrail.models.errors import InvalidInput
+from facetrail.models.records import Document
 
 router = APIRouter(route_class=PlainRoute, tags=["search"])
 PARSE = {"filter": parse_json_parameter("filter")}
@@ -46,7 +47,7 @@ async def _answer(request: Request, body: SearchBody, size: int) -> Response:
         request.scope["state"]["log"] = {"query": body.query}
     result = await platform.search(platform.collection(body.collection), body, size)
     metrics_of(request).staged(result.timings_ms)
-    return json_response(result)
+    return json_response(written(result))
 
 
 @router.post(
@@ -71,4 +72,36 @@ async def search_batch(request: Request) -> Response:
         check_tree(asked.filter, platform.settings.max_json_depth, "/search/filter")
     searcher = platform.collection(body.collection).searcher
     results: list[SearchResult] = await platform.encode(lambda: searcher.search_many(body.queries, asked))
-    return json_response({"results": [replace(r) for r in results]})
+    return json_response({"results": [written(r) for r in results]})
+
+
+def written(result: SearchResult) -> dict[str, Any]:
+    """A result as plain dictionaries, which orjson writes at twice the speed of dataclasses."""
+    hits = [
+        {
+            "id": hit.id,
+            "score": hit.score,
+            "payload": None if hit.payload is None else written_document(hit.payload),
+            "explanation": hit.explanation,
+        }
+        for hit in result.hits
+    ]
+    return {
+        "hits": hits,
+        "mode": result.mode,
+        "generation": result.generation,
+        "warnings": result.warnings,
+        "next_cursor": result.next_cursor,
+        "timings_ms": result.timings_ms,
+    }
+
+
+def written_document(document: Document) -> dict[str, Any]:
+    """A document as the API shows it."""
+    return {
+        "id": document.id,
+        "text": document.text,
+        "title": document.title,
+        "sections": document.sections,
+        "metadata": document.metadata,
+    }
