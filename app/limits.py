@@ -6,9 +6,9 @@ Everything that can refuse a request does so here, from its header alone, before
 import itertools
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from facetrail.app.auth import HostGuard, Keys, scope_needed
 from facetrail.app.bodies import problem_response, too_large
 from facetrail.app.errors import Busy, Refused
-from facetrail.app.logging import service_log
+from facetrail.app.logging import AccessLog, service_log
 from facetrail.app.metrics import Metrics
 from facetrail.app.settings import Settings
 from facetrail.models.errors import FacetrailError
@@ -84,6 +84,7 @@ class Gate:
         self._load = load
         self._metrics = metrics
         self._log = service_log()
+        self._access = AccessLog(sys.stderr.buffer)
         self._prefix = secrets.token_hex(6).encode()
         self._numbers = itertools.count()
 
@@ -96,6 +97,7 @@ class Gate:
         request_id = self._request_id(headers)
         scope["state"]["request_id"] = request_id
         status, placed, is_api = 0, False, scope["path"].startswith(API)
+        route = scope["route"] = self._routes.get((scope["method"], scope["path"]))
 
         async def answer(message: Message) -> None:
             nonlocal status, placed
@@ -114,11 +116,9 @@ class Gate:
             if is_api:
                 self._load.admit(scope.get(ARRIVED, started))
                 placed = True
-            route = self._routes.get((scope["method"], scope["path"]))
             if route is None:
                 await self._app(scope, receive, answer)
             else:  # errors are answered here, so a known path needs none of the layers in between
-                scope["route"] = route
                 await route.app(scope, receive, answer)
         except FacetrailError as error:
             if status:
@@ -150,20 +150,18 @@ class Gate:
         return b"%s-%x" % (self._prefix, next(self._numbers))
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
-        route = scope.get("route")
+        route = scope["route"]
         name: str = getattr(route, "path", UNMATCHED)
         self._metrics.answered(name, status, seconds)
         if not self._settings.log_requests or (status < 300 and name in QUIET):
             return
-        fields: dict[str, Any] = {
-            "method": scope["method"] if route is not None else "-",
-            "route": name,
-            "status": status,
-            "ms": round(seconds * 1e3, 2),
-            "request_id": request_id.decode(),
+        self._access.write(
+            event="request",
+            level="error" if status == 500 else "info",
+            method=scope["method"] if route is not None else "-",
+            route=name,
+            status=status,
+            ms=round(seconds * 1e3, 2),
+            request_id=request_id.decode(),
             **scope["state"].get("log", {}),
-        }
-        if status >= 500 and status != 503:
-            self._log.error("request", **fields)
-        else:
-            self._log.info("request", **fields)
+        )

@@ -46,7 +46,7 @@ def create_app(settings: Settings, platform: Platform, *, host: str = "127.0.0.1
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_middleware(
         Gate,
-        routes={(method, r.path): r for r in _plain_routes(app) if "{" not in r.path for method in r.methods},
+        routes={(method, r.path): r for r in _plain_routes(app) if "{" not in r.path for method in r.methods or ()},
         settings=settings,
         keys=keys,
         guard=HostGuard.of(settings, keys, host),
@@ -62,9 +62,10 @@ def _plain_routes(app: FastAPI) -> list[PlainRoute]:
 
 
 def _http_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException) or hasattr(error, "status_code")
-    status = error.status_code
-    refused = Refused(
-        status, DETAILS.get(status, str(getattr(error, "detail", ""))), headers=getattr(error, "headers", None)
-    )
+    assert isinstance(error, HTTPException)
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:  # Starlette names the methods of the first matching route only
+        matching = [r for r in _plain_routes(request.app) if r.path_regex.match(request.scope["path"])]
+        headers["allow"] = ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+    refused = Refused(error.status_code, DETAILS.get(error.status_code, error.detail), headers=headers)
     return problem_response(refused, request.scope["path"])

@@ -7,10 +7,10 @@ in bounded pools, so that heavy work of one kind never waits behind heavy work o
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from facetrail.app.errors import Busy
 from facetrail.app.logging import service_log
@@ -18,57 +18,19 @@ from facetrail.app.settings import Settings
 from facetrail.app.work import WorkPool
 from facetrail.indexing.request import SearchRequest, SearchResult
 from facetrail.models.errors import Conflict, FacetrailError, NotFound, Unavailable
-from facetrail.models.records import Document
+
+if TYPE_CHECKING:
+    from facetrail.indexing.searcher import CollectionInfo, Searcher
 
 T = TypeVar("T")
+WATCH_SECONDS = 1.0
+"""How often a read-only service looks whether another process has switched to a new generation."""
 
 INLINE_LIMIT = 100
 INLINE_BODY = 8 * 1024
 """Bytes of a request that may still be answered on the event loop: longer ones carry long texts or large filters."""
 BULK_WAIT, WRITE_WAIT = 5.0, 30.0
 """Seconds that embeddings and rankings, and writes, may wait for their worker: their callers are batch jobs."""
-
-
-class Encoder(Protocol):
-    """What the service needs of `facetrail.models.text.encoder.TextEncoder`."""
-
-    name: str
-    dim: int
-
-    def encode_queries(self, texts: Sequence[str]) -> Any: ...
-    def encode_documents(self, texts: Sequence[str]) -> Any: ...
-
-
-class Info(Protocol):
-    """What the service needs of `facetrail.indexing.searcher.CollectionInfo`."""
-
-    @property
-    def n_documents(self) -> int: ...
-    @property
-    def modes(self) -> tuple[str, ...]: ...
-    @property
-    def generation(self) -> int: ...
-    @property
-    def encoder(self) -> str | None: ...
-    @property
-    def writable(self) -> bool: ...
-
-
-class Searchable(Protocol):
-    """What the service needs of `facetrail.indexing.searcher.Searcher`."""
-
-    @property
-    def encoder(self) -> Any: ...
-    def search(self, request: SearchRequest) -> SearchResult: ...
-    def search_many(self, queries: Sequence[str], request: SearchRequest) -> list[SearchResult]: ...
-    def get(self, document_id: str) -> Document: ...
-    def put(self, documents: Sequence[Document]) -> Any: ...
-    def delete(self, document_ids: Sequence[str]) -> Any: ...
-    def delete_where(self, tree: dict[str, Any]) -> Any: ...
-    def field_counts(self) -> Mapping[str, Any]: ...
-    def rebuild(self) -> int: ...
-    def info(self) -> Any: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +49,8 @@ class Collection:
     """One open collection and what the service remembers of it."""
 
     name: str
-    searcher: Searchable
-    info: Any
+    searcher: "Searcher"
+    info: "CollectionInfo"
     build: BuildState = BuildState()
     writers: int = 0
     """Writes and builds under way: while any is, a search may wait for a lock and must not do so on the event loop."""
@@ -111,10 +73,11 @@ class Platform:
         self.bulk = WorkPool("bulk", 1, max_wait=BULK_WAIT, timeout=settings.request_timeout)
         self.writing = WorkPool("write", 1, max_wait=WRITE_WAIT, timeout=settings.write_timeout)
         self._builds: list[threading.Thread] = []
+        self._stopping = threading.Event()
 
     # -- opening and closing -----------------------------------------------------------------------------------------
 
-    def add(self, name: str, searcher: Searchable) -> None:
+    def add(self, name: str, searcher: "Searcher") -> None:
         """Puts an open collection into service. Raises Conflict for a name that is taken."""
         if name in self.collections:
             raise Conflict(f"two collections are named {name!r}; rename one of the folders")
@@ -129,30 +92,36 @@ class Platform:
 
         try:
             for folder in folders:
-                searcher = Searcher.open(
-                    folder, encoder=self._shared_encoder(folder), writable=not self.settings.read_only
-                )
+                searcher = Searcher.open(folder, writable=not self.settings.read_only)
                 self.add(folder.resolve().name, searcher)
             self.warm()
         except BaseException:
             self.close()
             raise
         self.state = "ready"
+        if self.settings.read_only:
+            threading.Thread(target=self._watch, name="facetrail-watch", daemon=True).start()
 
-    def _shared_encoder(self, folder: Path) -> Any:
-        """An encoder that an open collection has loaded already, if this folder was built with the same one."""
-        return None
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_SECONDS):
+            for collection in list(self.collections.values()):
+                try:
+                    if collection.searcher.refresh():
+                        collection.refresh()
+                except FacetrailError as error:  # the old generation stays in service
+                    service_log().error("switch", collection=collection.name, error=str(error))
 
     def warm(self) -> None:
         """Loads the encoders and compiles the kernels, so that no client pays for them."""
         for collection in self.collections.values():
             for mode in collection.info.modes:
-                request = SearchRequest(query="warm", mode=mode, limit=1)
+                request = SearchRequest.model_validate({"query": "warm", "mode": mode, "limit": 1})
                 collection.searcher.search(request)
 
     def close(self) -> None:
         """Finishes running work and releases every collection. Safe to call twice."""
         self.state = "closed"
+        self._stopping.set()
         for pool in (self.searching, self.bulk, self.writing):
             pool.close()
         for build in self._builds:
@@ -195,7 +164,7 @@ class Platform:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    async def write(self, collection: Collection, task: Callable[[Searchable], T]) -> T:
+    async def write(self, collection: Collection, task: Callable[["Searcher"], T]) -> T:
         """Runs a write, one at a time; what it acknowledges is on disk and visible to the next search."""
         if self.state == "draining":
             raise Busy("the service is stopping and takes no more writes; send it to the next one")

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from facetrail.app.auth import Keys, check_exposure
 from facetrail.app.logging import configure_logging, service_log
@@ -46,6 +47,24 @@ class Server(uvicorn.Server):
 
     def _stop_accepting(self) -> None:
         self.should_exit = True
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn runs the application: uvloop and httptools, our limits, no logging of its own."""
+    return uvicorn.Config(
+        app,
+        http=protocol_option(settings),
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=1_024,
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -93,21 +112,7 @@ def run(
     app = create_app(settings, platform, host=host)
     bound = listen(host, port)
     configure_logging(settings.log_level)
-    config = uvicorn.Config(
-        app,
-        http=protocol_option(settings),
-        loop="uvloop",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=1_024,
-        timeout_keep_alive=settings.keep_alive,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-    )
-    server = Server(config, platform, settings)
+    server = Server(server_config(app, settings), platform, settings)
     failure: list[BaseException] = []
 
     def open_collections() -> None:

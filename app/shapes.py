@@ -87,9 +87,10 @@ class BatchShape(Shape):
 class PutShape(Shape):
     """What a PUT did."""
 
-    added: int
-    replaced: int
+    created: int
+    updated: int
     unchanged: int
+    change: int
 
 
 class DeleteShape(Shape):
@@ -97,6 +98,7 @@ class DeleteShape(Shape):
 
     deleted: list[str]
     missing: list[str]
+    change: int
 
 
 class BuildShape(Shape):
@@ -150,7 +152,7 @@ class EmbeddingShape(Shape):
 
 
 class UsageShape(Shape):
-    """Tokens of the input, as the encoder counts them before cutting at its maximum length."""
+    """Tokens of the input before cutting; whitespace words where the encoder's folder has no tokenizer.json."""
 
     prompt_tokens: int
     total_tokens: int
@@ -187,10 +189,27 @@ class RerankShape(Shape):
     meta: RankingShape
 
 
+class ValueShape(Shape):
+    """A value of a field and how many documents have it."""
+
+    value: Any
+    n_documents: int
+
+
+class FieldShape(Shape):
+    """A metadata field: what it holds, in how many documents, and its most frequent values."""
+
+    key: str
+    kinds: list[str]
+    n_values: int
+    n_documents: int
+    values: list[ValueShape]
+
+
 class FieldsShape(Shape):
     """The metadata fields that a filter may name."""
 
-    fields: Any
+    fields: dict[str, FieldShape]
 
 
 class StateShape(Shape):

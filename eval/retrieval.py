@@ -143,9 +143,9 @@ def evaluate(
     judgements that are reported here, unless it was tuned with `allow_same`, which the report then states.
     """
     parse_measures(measures, rel_level=rel_level)  # a wrong name fails before the search, not after it
-    warnings = list(dataset.warnings)
+    warnings: list[str] = []
     if tuned is not None:
-        warnings += tuned.refuse_leak(dataset)
+        warnings = tuned.refuse_leak(dataset)
         fusion = tuned.fusion
     started = time.perf_counter()
     run, said = search_run(
@@ -175,7 +175,7 @@ def score_run(
 ) -> Report:
     """The report of a run that exists already, for instance one read from a TREC file."""
     scores = evaluate_run(run, dataset.qrels, measures, rel_level=rel_level)
-    return Report(dataset, mode, run, scores, tuple(warnings), seconds)
+    return Report(dataset, mode, run, scores, (*dataset.warnings, *warnings), seconds)
 
 
 def compare(
@@ -195,13 +195,18 @@ def compare_family(
     pairs: Sequence[tuple[Report, Report]], *, rng: np.random.Generator, measures: Sequence[str] | None = None
 ) -> list[Comparison]:
     """A declared family of pairs (a, b), over one data set or several: difference = a - b, Holm over all of it."""
-    declared: list[tuple[Report, Report, str]] = []
-    for a, b in pairs:
+    return compare_declared(
+        [(a, b, measure) for a, b in pairs for measure in (measures or list(a.scores.values)[:1])], rng=rng
+    )
+
+
+def compare_declared(declared: Sequence[tuple[Report, Report, str]], *, rng: np.random.Generator) -> list[Comparison]:
+    """`compare_family` with a measure for each pair: (a, b, measure)."""
+    for a, b, _ in declared:
         if a.dataset.label != b.dataset.label or a.scores.query_ids != b.scores.query_ids:
             raise InvalidInput(
                 f"{a.mode} on {a.dataset.label} and {b.mode} on {b.dataset.label} are not paired by query"
             )
-        declared += [(a, b, measure) for measure in (measures or list(a.scores.values)[:1])]
     for report, other, measure in declared:
         if measure not in report.scores.values or measure not in other.scores.values:
             raise InvalidInput(f"{measure} was not computed for {report.mode} and {other.mode}; evaluate it first")

@@ -1,4 +1,4 @@
-"""Runs and judgements as files: TREC run, TREC qrels, BEIR qrels, CSV.
+"""Runs and judgements as files: TREC run, CSV, TREC and BEIR qrels (read by `facetrail.indexing.corpus.read_qrels`).
 
 TREC lines are split at blanks, so a written id must hold none. Written scores decrease strictly, because trec_eval
 re-sorts by score and breaks ties its own way; our order survives every round trip.
@@ -66,27 +66,6 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
             for document_id, grade in grades.items():
                 _refuse_blanks(query_id, document_id)
                 file.write(f"{query_id}\t{document_id}\t{grade}\n" if beir else f"{query_id} 0 {document_id} {grade}\n")
-
-
-def read_trec_qrels(path: Path) -> Qrels:
-    """Reads TREC judgements; a negative grade, TREC's mark for junk, becomes 0.
-
-    Raises NotFound, and InvalidInput with file and line.
-    """
-    qrels: Qrels = {}
-    for line, parts in _trec_lines(path, 4, "query 0 document grade"):
-        query_id, _, document_id, text = parts
-        try:
-            grade = int(text)
-        except ValueError as error:
-            raise InvalidInput(f"{path}:{line}: the grade {text!r} is not a whole number") from error
-        grades = qrels.setdefault(query_id, {})
-        if grades.get(document_id, grade) != grade:
-            raise InvalidInput(
-                f"{path}:{line}: {document_id!r} has two different grades for query {query_id!r}; keep one"
-            )
-        grades[document_id] = max(grade, 0)
-    return qrels
 
 
 def _strict(pairs: list[tuple[str, float]]) -> list[tuple[str, float]]:

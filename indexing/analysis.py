@@ -19,9 +19,12 @@ VERSION = 1
 """Raised whenever the same configuration would give other terms; part of the fingerprint."""
 
 LUCENE_STOP_WORDS = frozenset(
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
-    "to was will with".split()
-)
+    [
+        "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not",
+        "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was",
+        "will", "with",
+    ]
+)  # fmt: skip
 _CJK = "\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _CJK_WIDE = "\U00020000-\U0003ffff"
 _WORDS = re.compile(r"\w+")
@@ -37,7 +40,7 @@ class AnalyserConfig(BaseModel):
 
     stemmer: Literal["porter", "none"] = "porter"
     stop_words: Literal["lucene", "none"] = "lucene"
-    max_token_chars: int = Field(64, ge=1, le=512)
+    max_token_chars: int = Field(default=64, ge=1, le=512)
     """Longer tokens are cut, not dropped."""
 
 
@@ -69,17 +72,13 @@ class Analyser:
         return self.terms(text) or self.terms(text, keep_stop_words=True)
 
     def words(self, text: str) -> list[str]:
-        """Lowercase words, cut and with CJK as bigrams, before the stop list and the stemmer."""
+        """Lowercase words with CJK as bigrams, before the stop list, the cut and the stemmer."""
         if text.isascii():
-            words = _WORDS.findall(text.lower())
-        else:
-            text = unicodedata.normalize("NFKC", text).lower()
-            words = _WORDS.findall(text)
-            if _HAS_CJK.search(text):
-                words = [part for word in words for part, _, _ in _split_cjk(word, 0)]
-        longest = self.config.max_token_chars
-        if len(text) > longest:
-            words = [word if len(word) <= longest else word[:longest] for word in words]
+            return _WORDS.findall(text.lower())
+        text = unicodedata.normalize("NFKC", text).lower()
+        words: list[str] = _WORDS.findall(text)
+        if _HAS_CJK.search(text):
+            return [part for word in words for part, _, _ in _split_cjk(word, 0)]
         return words
 
     def is_stop_word(self, word: str) -> bool:
@@ -87,7 +86,8 @@ class Analyser:
         return word in self._stop
 
     def term(self, word: str) -> str:
-        """The stem of one word, as `words` gives it."""
+        """The stem of one word as `words` gives it, cut first."""
+        word = word[: self.config.max_token_chars]
         known = self._terms.get(word)
         if known is not None:
             return known
@@ -107,15 +107,14 @@ class Analyser:
 
     def tokens(self, text: str) -> list[tuple[str, int, int]]:
         """(term, start, end) of every word that is indexed; characters [start, end) of `text` as given."""
-        longest = self.config.max_token_chars
         found = []
         for start, end, word in _original_words(text):
             for part, left, right in _split_cjk(word, 0):
-                if self.is_stop_word(part[:longest]):
+                if self.is_stop_word(part):
                     continue
                 # Where normalising changed the length, positions inside the word mean nothing: mark the whole word.
                 inside = (start + left, start + right) if len(word) == end - start else (start, end)
-                found.append((self.term(part[:longest]), *inside))
+                found.append((self.term(part), *inside))
         return found
 
 

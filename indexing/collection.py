@@ -20,10 +20,13 @@ from numpy.typing import ArrayLike
 from facetrail.indexing import collection_writing as writing
 from facetrail.indexing.collection_backup import backup, restore
 from facetrail.indexing.collection_check import Seal, check_database
+from facetrail.indexing.collection_log import log_problem
+from facetrail.indexing.collection_readers import CollectionReads
 from facetrail.indexing.collection_reading import Change, ReadView
 from facetrail.indexing.collection_rows import as_vectors, encode, require_encoder
 from facetrail.indexing.collection_schema import (
     DATABASE_FILE,
+    RESTORE_CURE,
     CollectionSettings,
     connect,
     create_database,
@@ -33,9 +36,8 @@ from facetrail.indexing.collection_schema import (
 )
 from facetrail.indexing.collection_writing import DeleteResult, PutResult, VectorResult
 from facetrail.indexing.durable import rename_durably, sync_file, sync_folder
-from facetrail.indexing.index import Float32Array
 from facetrail.indexing.locking import LOCK_FILE, WriterLock
-from facetrail.models.errors import Conflict, InvalidInput, NotFound
+from facetrail.models.errors import Conflict, Damaged, InvalidInput
 from facetrail.models.records import Document
 
 __all__ = [
@@ -49,23 +51,18 @@ __all__ = [
     "restore",
 ]
 
-_MAX_IDLE_READERS = 8
 _DRAFT_FILE = ".creating.sqlite"
 
 
-class Collection:
+class Collection(CollectionReads):
     """Thread-safe. Reads run beside each other and beside the writer; writes take turns."""
 
     def __init__(self, folder: Path, settings: CollectionSettings, lock: WriterLock | None) -> None:
         """Use `Collection.create` or `Collection.open`."""
-        self.folder = folder
-        self.settings = settings
-        self._database = folder / DATABASE_FILE
+        super().__init__(folder, settings)
         self._lock = lock
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.RLock()
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = False
         self._seal = Seal(folder)
         self._sealed = False
 
@@ -80,20 +77,14 @@ class Collection:
 
         The database appears whole or not at all. Raises Conflict if the folder holds a collection, or anything else.
         """
-        if folder.exists() and not folder.is_dir():
-            raise Conflict(f"{folder} is a file; name a folder for the collection")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _require_empty(folder)  # before the lock file is made in somebody else's folder
+        except OSError as error:
+            raise Conflict(f"{folder} cannot be made a folder ({error.strerror}); name another one") from error
         lock = WriterLock(folder)
         try:
-            if cls.exists(folder):
-                raise Conflict(f"{folder} already holds a collection; open it, or name another folder")
-            others = sorted(
-                p.name for p in folder.iterdir() if p.name != LOCK_FILE and not p.name.startswith(_DRAFT_FILE)
-            )
-            if others:
-                raise Conflict(
-                    f"{folder} holds other files ({', '.join(others[:3])}); name a new folder for the collection"
-                )
+            _require_empty(folder)
             draft = folder / _DRAFT_FILE
             for leftover in folder.glob(f"{_DRAFT_FILE}*"):
                 leftover.unlink()  # of a creation that was killed; nothing in it was ever acknowledged
@@ -122,6 +113,12 @@ class Collection:
     @classmethod
     def _opened(cls, folder: Path, lock: WriterLock | None) -> Self:
         database = folder / DATABASE_FILE
+        if lock is not None and (problem := log_problem(database)) is not None:
+            # Writing would fold in what is left of the log and drop the rest for good.
+            raise Damaged(
+                f"{problem[0]} {problem[1]}; nothing was changed, {RESTORE_CURE}, or remove the log to go on without "
+                "the writes in it"
+            )
         with translated(database):
             connection = connect(database, writable=lock is not None)
             try:
@@ -147,9 +144,7 @@ class Collection:
         with self._writing:
             if self._closed:
                 return
-            self._closed = True
-            while self._idle:
-                self._idle.pop().close()
+            self._close_readers()
             if self._writer is not None:
                 try:
                     self._close_writer(self._writer)
@@ -161,6 +156,7 @@ class Collection:
         with translated(self._database):
             try:
                 # A reader in another process may hold the log back; then the file stays unsealed until the next close.
+                writer.execute("PRAGMA busy_timeout = 1000")
                 (busy, _, _) = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 writer.close()
@@ -181,7 +177,8 @@ class Collection:
     def _transaction(self) -> Iterator[ReadView]:
         """A write transaction: on disk when the block ends, undone if it raises."""
         with self._writing:
-            if self._writer is None or self._closed:
+            self._require_open()
+            if self._writer is None:
                 raise Conflict(f"the collection in {self.folder} is open for reading only; open it with writable=True")
             if self._sealed:  # from here on the file's hash is out of date
                 self._seal.remove()
@@ -239,91 +236,19 @@ class Collection:
             writing.put_vectors(view.connection, fingerprint, [entry for _, entry in found], chosen)
         return VectorResult(len(found), len(ids) - len(found))
 
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _view(self) -> Iterator[ReadView]:
-        if self._closed:
-            raise Conflict(f"the collection in {self.folder} was closed; open it again")
-        try:
-            connection = self._idle.pop()  # atomic: a connection is lent to one thread
-        except IndexError:
-            with translated(self._database):
-                connection = connect(self._database, writable=False)
-        try:
-            yield ReadView(connection, self._database, self.settings)
-        finally:
-            if self._closed or len(self._idle) >= _MAX_IDLE_READERS:
-                connection.close()
-            else:
-                self._idle.append(connection)
-
-    @contextmanager
-    def snapshot(self) -> Iterator[ReadView]:
-        """A view of one committed state, its `change`, for as long as the block lasts; writes go on beside it."""
-        with self._view() as view, view.pinned():
-            yield view
-
-    @property
-    def last_change(self) -> int:
-        """Number of the last change; rises by one with every document put or deleted."""
-        with self._view() as view:
-            return view.change
-
-    def count(self) -> int:
-        """Documents that live."""
-        with self._view() as view:
-            return view.count()
-
-    def get(self, document_id: str) -> Document:
-        """One document; NotFound if it does not live."""
-        (document,) = self.get_many([document_id])
-        if document is None:
-            raise NotFound(f"no document {document_id!r} in the collection {self.settings.name!r}; check the id")
-        return document
-
-    def get_many(self, ids: Sequence[str]) -> list[Document | None]:
-        """Documents in the order of ids; None where an id does not live."""
-        with self._view() as view:
-            return view.get_many(ids)
-
-    def ids_in_order(self) -> list[str]:
-        """All ids, in UTF-8 byte order."""
-        with self._view() as view:
-            return view.ids_in_order()
-
-    def documents(self, *, after: str | None = None, batch: int = 1_000) -> Iterator[list[Document]]:
-        """Documents of one committed state in UTF-8 byte order of id, in lists of at most `batch`.
-
-        The state stays pinned, and the log cannot shrink, until the iterator is exhausted or closed.
-        """
-        with self.snapshot() as view:
-            yield from view.documents(after=after, batch=batch)
-
-    def changes_since(self, number: int) -> list[Change]:
-        """The last change of every id changed after `number`, ascending by number."""
-        with self.snapshot() as view:
-            return view.changes_since(number)
-
-    def documents_without_vectors(self, fingerprint: str, batch: int = 1_000) -> list[tuple[Document, bytes]]:
-        """The first `batch` documents that lack a vector of their present text, each with its content hash."""
-        with self._view() as view:
-            return view.documents_without_vectors(fingerprint, batch)
-
-    def count_without_vectors(self, fingerprint: str) -> int:
-        """How many documents lack a vector of their present text."""
-        with self._view() as view:
-            return view.count_without_vectors(fingerprint)
-
-    def vectors_for(self, ids: Sequence[str], fingerprint: str) -> Float32Array:
-        """(n, dim) float32 in the order of ids; NotFound if one has none."""
-        with self._view() as view:
-            return view.vectors_for(ids, fingerprint)
-
     def backup(self, target: Path) -> None:
         """A snapshot in a folder that must not exist: database and generation in service, while writes go on."""
         backup(self.folder, target)
 
     def check(self) -> list[str]:
         """What is damaged in the database, in words; empty if every byte that was written is as it was."""
-        return check_database(self.folder)
+        return [f"{path} {what}" for path, what in check_database(self.folder)]
+
+
+def _require_empty(folder: Path) -> None:
+    """Refuses a folder with anything in it but the leftovers of a creation that was killed."""
+    if Collection.exists(folder):
+        raise Conflict(f"{folder} already holds a collection; open it, or name another folder")
+    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK_FILE and not p.name.startswith(_DRAFT_FILE))
+    if others:
+        raise Conflict(f"{folder} holds other files ({', '.join(others[:3])}); name a new folder for the collection")

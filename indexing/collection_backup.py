@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from facetrail.indexing import generation
-from facetrail.indexing.collection_check import Seal
+from facetrail.indexing.collection_check import SEAL_FILE, Seal
 from facetrail.indexing.collection_schema import DATABASE_FILE, connect, require_database, translated
 from facetrail.indexing.durable import rename_durably, sync_tree, write_durably
 from facetrail.indexing.generation_manifest import CURRENT_FILE, GENERATIONS_FOLDER
@@ -46,9 +46,11 @@ def restore(source: Path, target: Path) -> None:
         listed = "; ".join(f"{p.path}: {p.what}" for p in problems[:5])
         raise Damaged(f"the snapshot {source} is damaged ({listed}); nothing was restored, use another snapshot")
     with _draft_of(target) as draft:
+        shutil.copyfile(source / SEAL_FILE, draft / SEAL_FILE)
         shutil.copyfile(source / DATABASE_FILE, draft / DATABASE_FILE)
+        if Seal(draft).problem() is not None:
+            raise Conflict(f"{source} was written to while it was being restored; make a snapshot and restore that")
         _copy_generation(source, draft)
-        Seal(draft).write()
 
 
 @contextmanager
@@ -96,5 +98,9 @@ def _copy_generation(source: Path, target: Path) -> None:
                 raise
             continue
         write_durably(target / CURRENT_FILE, generation.current_line(manifest))
-        generation.open_generation(target, verify=True)
+        try:
+            generation.open_generation(target, verify=True)
+        except Damaged:
+            generation.open_generation(source, verify=True)  # names the source's file where that is the damaged one
+            raise
         return

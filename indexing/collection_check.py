@@ -3,7 +3,8 @@
 What is covered. A database whose writer closed it carries a seal, the sha256 of the whole file: any changed byte is
 found, used or not. Between the first write and the close (or after a kill) there is no seal; then every stored value is
 still covered by its row's checksum and the b-trees, indexes, types and header by the integrity check, and only bytes
-that hold nothing (free pages, gaps between rows) are not.
+that hold nothing (free pages, gaps between rows) are not. The log that a killed writer leaves is covered but for its
+last transaction, which cannot be told from one that the crash cut short.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import re
 import sqlite3
 from pathlib import Path
 
+from facetrail.indexing.collection_log import log_problem
 from facetrail.indexing.collection_rows import COLUMNS, decode, vector_checksum
 from facetrail.indexing.collection_schema import (
     DATABASE_FILE,
@@ -18,6 +20,8 @@ from facetrail.indexing.collection_schema import (
     checksum,
     connect,
     read_settings,
+    shown,
+    translate,
 )
 from facetrail.indexing.durable import file_sha256, remove_durably, write_durably
 from facetrail.models.errors import Damaged
@@ -46,22 +50,22 @@ class Seal:
         """Breaks the seal, on disk before the first byte of the database changes."""
         remove_durably(self._path)
 
-    def problem(self) -> str | None:
-        """What does not fit, None if all does or there is no seal."""
+    def problem(self) -> tuple[Path, str] | None:
+        """(file, what does not fit), None if all does or there is no seal."""
         line = self._read()
         if line is None:
             return None
         found = _SEAL.fullmatch(line)
         if found is None or _seal_line(found[1].decode(), int(found[2])) != line:
-            return f"{self._path} is not as it was written"
+            return self._path, "is not as it was written"
         size = self._database.stat().st_size
         if size == int(found[2]) and file_sha256(self._database).encode() == found[1]:
             return None
         if self._read() != line:  # a writer started meanwhile
             return None
         if size != int(found[2]):
-            return f"{self._database} has {size:,} bytes, its seal says {int(found[2]):,}"
-        return f"{self._database} is not byte for byte what its writer sealed"
+            return self._database, f"has {size:,} bytes, its seal says {int(found[2]):,}"
+        return self._database, "is not byte for byte what its writer sealed"
 
     def _read(self) -> bytes | None:
         try:
@@ -75,32 +79,32 @@ def _seal_line(sha256: str, size: int) -> bytes:
     return f"{content} {hashlib.sha256(content.encode()).hexdigest()[:32]}\n".encode()
 
 
-def check_database(folder: Path) -> list[str]:
-    """Every problem found in a collection's database, in words; at most 20 rows are listed by name."""
+def check_database(folder: Path) -> list[tuple[Path, str]]:
+    """(file, what is wrong) of every problem in a collection's database; at most 20 rows a table are listed by name."""
     database = folder / DATABASE_FILE
     if not database.is_file():
-        return [f"{database} is missing"]
-    problems = []
-    if (sealed := Seal(folder).problem()) is not None:
-        problems.append(sealed)
+        return [(database, "is missing")]
+    files = [problem for problem in (Seal(folder).problem(), log_problem(database)) if problem is not None]
+    found: list[str] = []
     try:
         connection = connect(database, writable=False)
-    except sqlite3.Error as error:
-        return [*problems, f"{database} cannot be opened: {error}"]
-    try:
-        read_settings(connection, database)
-        connection.execute("BEGIN")
-        for step in (_structure, _documents, _deletions, _encoders, _vectors):
-            problems += [f"{database}: {p}" for p in step(connection, database)]
+        try:
+            read_settings(connection, database)
+            connection.execute("BEGIN")
+            for step in (_structure, _documents, _deletions, _encoders, _vectors):
+                found += step(connection, database)
+        finally:
+            connection.close()
     except Damaged as error:
-        problems.append(str(error))
+        found.append(str(error).removeprefix(f"{database} is damaged: ").partition("; nothing was changed")[0])
     except sqlite3.ProgrammingError:
         raise
-    except sqlite3.Error as error:
-        problems.append(f"{database} is damaged: {error}")
-    finally:
-        connection.close()
-    return problems
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        problem = translate(error, database) if isinstance(error, sqlite3.Error) else None
+        if problem is not None and not isinstance(problem, Damaged):
+            raise problem from error
+        found.append(str(error))
+    return files + [(database, what) for what in found]
 
 
 def _structure(connection: sqlite3.Connection, database: Path) -> list[str]:
@@ -124,8 +128,7 @@ def _documents(connection: sqlite3.Connection, database: Path) -> list[str]:
         try:
             decode(row, database)
         except Damaged:
-            shown = bytes(row[2]).decode("utf-8", "replace")
-            problems.append(f"row {row[0]} (document {shown!r}) of table documents is not as it was written")
+            problems.append(f"row {row[0]} (document {shown(row[2])}) of table documents is not as it was written")
             if len(problems) == _MAX_PROBLEMS:
                 break
     return problems
@@ -151,8 +154,7 @@ def _vectors(connection: sqlite3.Connection, database: Path) -> list[str]:
     problems = []
     for document, fingerprint, content_hash, vector, stored, document_id in rows:
         if vector_checksum(document, fingerprint or b"", content_hash, vector) != stored:
-            shown = bytes(document_id or b"?").decode("utf-8", "replace")
-            problems.append(f"row {document} (document {shown!r}) of table vectors is not as it was written")
+            problems.append(f"row {document} (document {shown(document_id)}) of table vectors is not as it was written")
             if len(problems) == _MAX_PROBLEMS:
                 break
     return problems

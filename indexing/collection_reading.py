@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from facetrail.indexing.collection_rows import COLUMNS, StoredDocument, decode, vector_checksum
-from facetrail.indexing.collection_schema import CollectionSettings, checksum, damaged, translated
+from facetrail.indexing.collection_rows import COLUMNS, StoredDocument, can_live, decode, vector_checksum
+from facetrail.indexing.collection_schema import CollectionSettings, checksum, damaged, shown, translated
 from facetrail.indexing.index import Float32Array
 from facetrail.models.errors import Damaged, NotFound
 from facetrail.models.records import Document
@@ -38,12 +39,12 @@ class ReadView:
     @contextmanager
     def pinned(self) -> Iterator[None]:
         """Everything read inside sees the same committed state, whatever a writer commits meanwhile."""
-        with translated(self._database):
-            self.connection.execute("BEGIN")
-            try:
-                self.connection.execute("SELECT 1 FROM properties").fetchone()  # BEGIN alone pins nothing
-                yield
-            finally:
+        self._rows("BEGIN")
+        try:
+            self._rows("SELECT 1 FROM properties")  # BEGIN alone pins nothing
+            yield
+        finally:
+            with translated(self._database):
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
 
@@ -74,8 +75,13 @@ class ReadView:
         return [found.get(i) for i in ids]
 
     def ids_in_order(self) -> list[str]:
-        """All ids, in UTF-8 byte order. Not checked row by row: they come from the index on ids."""
-        return [row[0].decode() for row in self._rows("SELECT id FROM documents ORDER BY id")]
+        """All ids, in UTF-8 byte order."""
+        rows = self._rows("SELECT id FROM documents ORDER BY id")
+        with translated(self._database):
+            ids = [row[0] for row in rows]
+            if not all(isinstance(i, bytes) for i in ids) or any(a >= b for a, b in pairwise(ids)):
+                raise damaged(self._database, "the index on ids is out of order")
+            return [i.decode() for i in ids]
 
     def documents(self, *, after: str | None = None, batch: int = 1_000) -> Iterator[list[Document]]:
         """All documents behind an id (None: from the first) in UTF-8 byte order of id, in lists of at most `batch`."""
@@ -97,16 +103,16 @@ class ReadView:
         """
         if number > (last := self.change):
             raise Damaged(
-                f"an index was built from change {number}, but {self._database} ends at change {last}: an older copy took "
-                f"its place; rebuild the index with `facetrail index build --out {self._database.parent}`"
+                f"an index was built from change {number}, but {self._database} ends at change {last}: an older copy "
+                f"took its place; rebuild the index with `facetrail index build --out {self._database.parent}`"
             )
-        puts = self._rows("SELECT change, id FROM documents WHERE change > ?", (number,))
+        puts = self._rows(f"SELECT {COLUMNS} FROM documents WHERE change > ?", (number,))
+        found = [Change(row[1], "put", decode(row, self._database).document.id) for row in puts]
         gone = self._rows("SELECT change, id, checksum FROM deletions WHERE change > ?", (number,))
         for change, document_id, stored in gone:
             if checksum(change, document_id) != stored:
                 raise damaged(self._database, f"row {change} of table deletions is not as it was written")
-        found = [Change(change, "put", i.decode()) for change, i in puts]
-        found += [Change(change, "delete", i.decode()) for change, i, _ in gone]
+            found.append(Change(change, "delete", document_id.decode()))
         return sorted(found, key=lambda c: c.number)
 
     # -- vectors -----------------------------------------------------------------------------------------------------
@@ -139,17 +145,17 @@ class ReadView:
         """(n, dim) float32 in the order of ids. Raises NotFound if one has no vector of its present text."""
         encoder = self.encoder_number(fingerprint)
         vectors = np.empty((len(ids), self._settings.dim or 0), np.float32)
-        positions = {document_id.encode(): position for position, document_id in enumerate(ids)}
+        positions = {document_id: position for position, document_id in enumerate(ids)}
         n_found = 0
-        for chunk in chunks(ids):
+        for chunk in chunks(list(positions)):
             marks = ", ".join("?" * len(chunk))
             rows = self._rows(f"SELECT {_VECTOR} WHERE d.id IN ({marks})", (encoder, *chunk))
             n_found += len(rows)
-            self._fill(vectors, rows, fingerprint, lambda row: positions[row[4]])
+            self._fill(vectors, rows, fingerprint, lambda row: positions[row[4].decode()])
+        if n_found < len(positions):
+            raise self._no_vector(list(positions), fingerprint)
         if len(positions) < len(ids):  # repeated ids: each row above went to the last position only
-            return vectors[[positions[document_id.encode()] for document_id in ids]]
-        if n_found < len(ids):
-            raise self._no_vector(ids, fingerprint)
+            return vectors[[positions[document_id] for document_id in ids]]
         return vectors
 
     def all_vectors(self, fingerprint: str) -> tuple[list[str], Float32Array]:
@@ -174,19 +180,18 @@ class ReadView:
         for i, row in enumerate(rows):
             document, content_hash, stored, vector, document_id = row
             if vector_checksum(document, known, content_hash, vector) != stored or len(vector) != n_bytes:
-                shown = bytes(document_id).decode("utf-8", "replace")
-                raise damaged(
-                    self._database, f"row {document} (document {shown!r}) of table vectors is not as it was written"
-                )
+                what = f"row {document} (document {shown(document_id)}) of table vectors is not as it was written"
+                raise damaged(self._database, what)
             vectors[position(row) if position else i] = np.frombuffer(vector, "<f4")
 
     def _no_vector(self, ids: Sequence[str], fingerprint: str) -> NotFound:
         encoder = self.encoder_number(fingerprint)
-        missing = [i for i in ids if not self._rows(f"SELECT {_VECTOR} WHERE d.id = ?", (encoder, i))]
+        found = (can_live(i) and bool(self._rows(f"SELECT {_VECTOR} WHERE d.id = ?", (encoder, i))) for i in ids)
+        missing = [i for i, there in zip(ids, found, strict=True) if not there]
         first = missing[0] if missing else ids[0]
         return NotFound(
-            f"{len(missing)} of {len(ids)} documents have no vector of encoder {fingerprint[:12]}, the first is {first!r}; "
-            f"encode them with `facetrail index build --out {self._database.parent}`"
+            f"{len(missing)} of {len(ids)} documents have no vector of encoder {fingerprint[:12]}, the first is "
+            f"{first!r}; encode them with `facetrail index build --out {self._database.parent}`"
         )
 
 
@@ -201,6 +206,7 @@ _WITHOUT_VECTOR = (
 
 
 def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Ids in runs that one statement takes as parameters."""
+    """Ids in runs that one statement takes as parameters; ids that no collection can hold are left out."""
+    ids = [i for i in ids if can_live(i)]
     for start in range(0, len(ids), MAX_PARAMETERS):
         yield ids[start : start + MAX_PARAMETERS]

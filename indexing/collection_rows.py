@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetrail.indexing.collection_schema import CollectionSettings, checksum, damaged
+from facetrail.indexing.collection_schema import CollectionSettings, checksum, damaged, shown
 from facetrail.models.errors import InvalidInput
 from facetrail.models.records import MAX_ID_BYTES, Document, Section
 
@@ -50,6 +50,7 @@ class StoredDocument:
 def encode(position: int, document: Document, max_bytes: int) -> Row:
     """A document of a batch as a row. Raises InvalidInput naming position and id."""
     where = f"document {position} ({document.id!r:.80})"
+    _require_types(document, where, position)
     problem = id_problem(document.id)
     if problem is not None:
         raise InvalidInput(f"{where}: {problem}", pointer=f"/documents/{position}/id")
@@ -78,6 +79,29 @@ def encode(position: int, document: Document, max_bytes: int) -> Row:
     return Row(document.id, content_hash, digest, document.title, document.text, sections, metadata)
 
 
+def _require_types(document: Document, where: str, position: int) -> None:
+    """Records do not check themselves: what a reader of JSON passes on may be of any type."""
+    texts = [("id", document.id), ("title", document.title), ("text", document.text)]
+    texts += [("sections", part) for s in document.sections for part in (s.name, s.text)]
+    for name, text in texts:
+        if not isinstance(text, str):
+            raise InvalidInput(
+                f"{where}: {name} is a {type(text).__name__}, not text; convert it",
+                pointer=f"/documents/{position}/{name}",
+            )
+    if not isinstance(document.metadata, Mapping):
+        kind = type(document.metadata).__name__
+        raise InvalidInput(
+            f"{where}: metadata is a {kind}, not a JSON object; name its parts",
+            pointer=f"/documents/{position}/metadata",
+        )
+
+
+def can_live(document_id: str) -> bool:
+    """Whether a collection could hold an id at all; SQLite cannot even be asked about half a surrogate pair."""
+    return _SURROGATE.search(document_id) is None
+
+
 def id_problem(document_id: str) -> str | None:
     """Why an id is not allowed, or None."""
     if not document_id:
@@ -99,7 +123,9 @@ def check_json(value: Any, *, depth: int) -> None:
         return
     if isinstance(value, int):
         if value not in _INT64:
-            raise InvalidInput(f"metadata holds the integer {value:.3e}, beyond 64 bits; store it as a string")
+            raise InvalidInput(
+                f"metadata holds the integer of {value.bit_length()} bits, beyond 64 bits; store it as a string"
+            )
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidInput(
@@ -124,8 +150,9 @@ def decode(row: Sequence[Any], database: Path) -> StoredDocument:
     number, change, document_id, content_hash, stored, title, text, sections, metadata = row
     digest = checksum(content_hash, document_id, title, text, sections, metadata)
     if checksum(digest, number, change) != stored:
-        shown = bytes(document_id).decode("utf-8", "replace")
-        raise damaged(database, f"row {number} (document {shown!r}) of table documents is not as it was written")
+        raise damaged(
+            database, f"row {number} (document {shown(document_id)}) of table documents is not as it was written"
+        )
     document = Document(
         id=document_id.decode(),
         text=text.decode(),

@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x46545243  # "FTRC", shown by file(1)
 PAGE_SIZE = 8192  # five 384-dimensional float32 vectors fill a page to 97 %; of 4096 bytes a fifth would stay empty
 MIN_SQLITE = (3, 37, 0)  # STRICT tables, which let the integrity check see a flipped column type
+RESTORE_CURE = "restore a snapshot with `facetrail index restore` or build the collection anew from its corpus"
 _BUSY_SECONDS = 10.0
 
 # `properties` keeps its shape in every schema version: it is how a newer version is told from a damaged header.
@@ -81,13 +82,21 @@ def _version() -> str:
         return "unknown"
 
 
-def checksum(*parts: bytes | str | int) -> bytes:
-    """16 bytes of BLAKE2b over parts, each with its length, so that no two lists of parts look alike."""
+def checksum(*parts: Any) -> bytes:
+    """16 bytes of BLAKE2b over parts, each with its length, so that no two lists of parts look alike.
+
+    Parts are bytes, text and 64-bit integers. A damaged row may bring any other type: it counts as its `repr`.
+    """
     pieces = []
     for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        if isinstance(raw, int):
-            raw = raw.to_bytes(8, "little", signed=True)
+        if isinstance(part, bytes):
+            raw = part
+        elif isinstance(part, str):
+            raw = part.encode()
+        elif isinstance(part, int):
+            raw = part.to_bytes(8, "little", signed=True)
+        else:
+            raw = repr(part).encode()
         pieces.append(len(raw).to_bytes(8, "little"))
         pieces.append(raw)
     return hashlib.blake2b(b"".join(pieces), digest_size=16).digest()
@@ -107,10 +116,12 @@ def translate(error: sqlite3.Error, database: Path) -> FacetrailError:
 
 def damaged(database: Path, what: str) -> Damaged:
     """The sentence for every damage of the database."""
-    return Damaged(
-        f"{database} is damaged: {what}; nothing was changed, restore a snapshot with `facetrail index restore` "
-        "or build the collection anew from its corpus"
-    )
+    return Damaged(f"{database} is damaged: {what}; nothing was changed, {RESTORE_CURE}")
+
+
+def shown(value: Any) -> str:
+    """A stored id for a message, whatever damage made of it."""
+    return repr(value.decode("utf-8", "replace")) if isinstance(value, bytes) else repr(value)
 
 
 @contextmanager
@@ -120,6 +131,8 @@ def translated(database: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise
+    except UnicodeDecodeError as error:  # names inside the file, quoted by SQLite's own message
+        raise damaged(database, "names in it are not valid text") from error
     except sqlite3.Error as error:
         raise translate(error, database) from error
 

@@ -21,12 +21,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facetrail.indexing.corpus_documents import MAX_TEXT_BYTES, Unusable, document_from
-from facetrail.indexing.corpus_report import RowProblem, RowReport
+from facetrail.indexing.corpus_judgements import read_qrels, read_queries
+from facetrail.indexing.corpus_report import WARNINGS, RowProblem, RowReport
 from facetrail.indexing.corpus_rows import BadRow, Row, json_rows
+from facetrail.indexing.corpus_tables import csv_rows, parquet_rows
 from facetrail.models.errors import InvalidInput, NotFound
 from facetrail.models.records import Document
 
-__all__ = ["RowProblem", "RowReport", "find_corpus_file", "read_corpus"]
+__all__ = ["RowProblem", "RowReport", "find_corpus_file", "read_corpus", "read_qrels", "read_queries"]
 
 KINDS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 ACCEPTED = "a BEIR folder, .jsonl, .ndjson, .csv, .tsv (each also with .gz) or .parquet"
@@ -69,6 +71,11 @@ def find_corpus_file(path: Path) -> Path:
 
 
 def _rows(file: Path, max_row_bytes: int) -> Iterator[Row]:
+    kind = file.name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        return parquet_rows(file)
+    if kind in ("csv", "tsv"):
+        return csv_rows(file, "," if kind == "csv" else "\t", max_row_bytes)
     return json_rows(file, max_row_bytes)
 
 
@@ -77,7 +84,8 @@ def _documents(
 ) -> Iterator[Document]:
     first_line: dict[str, int] = {}
     for line, values in _rows(file, max_row_bytes):
-        report.n_read += 1
+        is_row = not isinstance(values, BadRow) or values.kind not in WARNINGS
+        report.n_read += is_row
         try:
             if isinstance(values, BadRow):
                 raise Unusable(values.kind, values.reason)

@@ -45,12 +45,13 @@ def document_from(values: Mapping[str, Any], max_text_bytes: int = MAX_TEXT_BYTE
 
 
 def _take(values: dict[str, Any], names: Sequence[str]) -> Any:
-    for name in names:
-        if values.get(name) is not None:
-            return values.pop(name)
-    for name in names:
-        values.pop(name, None)  # an explicit null is an absent field, not metadata
-    return None
+    present = [name for name in names if name in values]
+    chosen = next((name for name in present if values[name] is not None), None)
+    taken = values.pop(chosen) if chosen else None
+    for name in present:
+        if name != chosen and values[name] is None:
+            del values[name]  # an explicit null is an absent field, not metadata
+    return taken
 
 
 def id_from(value: object) -> str:

@@ -20,7 +20,7 @@ WORDS: dict[Kind, str] = {
     "ragged": "with the wrong number of columns",
     "truncated": "cut off by a damaged file",
     "empty": "kept without title and text",
-    "column": "columns left out",
+    "column": "group of columns left out",
 }
 
 
@@ -30,12 +30,12 @@ class RowProblem:
 
     file: str
     line: int
-    """Physical line where the row starts, from 1; in Parquet the row number."""
+    """Physical line where the row starts, from 1; in Parquet the row number. 0: the file as a whole."""
     kind: Kind
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
+        return f"{self.file}:{self.line}: {self.reason}" if self.line else f"{self.file}: {self.reason}"
 
 
 @dataclass(slots=True)
@@ -57,19 +57,21 @@ class RowReport:
     def add(self, problem: RowProblem, *, strict: bool = False) -> None:
         """Notes a problem; under `strict` one that costs a row raises InvalidInput instead of being passed over."""
         self.counts[problem.kind] += 1
-        if len(self.problems) < MAX_KEPT:
+        if len(self.problems) < MAX_KEPT or problem.kind == "truncated":  # of which a file has one
             self.problems.append(problem)
         if strict and problem.kind not in WARNINGS:
             raise InvalidInput(f"{problem}; repair the row, or read on past bad rows by leaving out --strict")
 
     def summary(self) -> str:
-        """One sentence: `5 of 7 rows read; left out: 1 not UTF-8, 1 with an id seen before (first: a.csv:3: …)`."""
+        """One sentence: `5 of 7 rows read; left out: 1 not UTF-8, 1 with an id seen before (a.csv:3: …)`."""
         text = f"{self.n_good:,} of {self.n_read:,} rows read"
         left_out = [f"{n:,} {WORDS[kind]}" for kind, n in self.counts.items() if kind not in WARNINGS]
         warned = [f"{n:,} {WORDS[kind]}" for kind, n in self.counts.items() if kind in WARNINGS]
         if left_out:
-            first = next((p for p in self.problems if p.kind not in WARNINGS), None)
-            text += f"; left out: {', '.join(left_out)}" + (f" (first: {first})" if first else "")
+            bad = [p for p in self.problems if p.kind not in WARNINGS]
+            # A file cut off may lack any number of documents: that comes before single rows.
+            first = next((p for p in bad if p.kind == "truncated"), bad[0] if bad else None)
+            text += f"; left out: {', '.join(left_out)}" + (f" ({first})" if first else "")
         if warned:
             text += f"; warnings: {', '.join(warned)}"
         return text

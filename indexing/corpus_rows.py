@@ -3,11 +3,10 @@
 A row is (line, values) or (line, BadRow): one that cannot be read costs itself, not the rest of the file.
 """
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,7 +56,7 @@ def lines_of(path: Path, max_row_bytes: int) -> Iterator[Line]:
                 end = line
                 while too_long and end and not end.endswith(b"\n"):
                     end = stream.readline(BUFFER)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            except (EOFError, zlib.error) as error:
                 yield number, BadRow("truncated", f"the gzip stream breaks off here ({error}); get the file again")
                 return
             if not line:
@@ -86,14 +85,49 @@ def _open(path: Path) -> IO[bytes]:
         raw = path.open("rb", buffering=BUFFER)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be opened ({error.strerror}); check the path and its permissions") from error
+    assert isinstance(raw, BufferedReader)  # what opening with a buffer gives
     is_gzip = raw.peek(2)[:2] == GZIP_MAGIC
     if is_gzip:
-        # GzipFile.readline runs in Python for every line; a buffer in front of it runs in C.
-        return BufferedReader(gzip.GzipFile(fileobj=raw, mode="rb"), BUFFER)  # type: ignore[arg-type]
+        return BufferedReader(_Unpacked(raw), BUFFER)
     if path.suffix == ".gz":
         raw.close()
         raise InvalidInput(f"{path} is named .gz but is not gzip; rename it or compress it again")
     return raw
+
+
+class _Unpacked(RawIOBase):
+    """The content of a gzip stream. Of a damaged one everything before the damage, then EOFError or zlib.error.
+
+    The standard library's reader loses what it has unpacked but not handed out when the stream breaks off.
+    """
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = packed
+        self._member = zlib.decompressobj(wbits=31)
+        self._waiting = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            data = self._waiting or self._packed.read(BUFFER)
+            if self._member.eof:
+                data = data.lstrip(b"\0")  # some writers pad the end
+                if not data:
+                    return 0
+                self._member = zlib.decompressobj(wbits=31)  # files of several members are allowed
+            elif not data:
+                raise EOFError("the end of the stream is missing")
+            unpacked = self._member.decompress(data, len(buffer))
+            self._waiting = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if unpacked:
+                buffer[: len(unpacked)] = unpacked
+                return len(unpacked)
+
+    def close(self) -> None:
+        self._packed.close()
+        super().close()
 
 
 def json_rows(path: Path, max_row_bytes: int) -> Iterator[Row]:

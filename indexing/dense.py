@@ -37,6 +37,7 @@ __all__ = ["DenseConfig", "DenseIndex"]
 
 UNIT_TOLERANCE = 0.01
 """How far a row's length may be from 1: float16 rounding passes, a forgotten normalisation does not."""
+PLURAL = {"vector": "vectors", "query": "queries"}
 
 
 class DenseIndex:
@@ -93,18 +94,17 @@ class DenseIndex:
     # -- searching ---------------------------------------------------------------------------------------------------
 
     def search(self, query: Float32Array, k: int, *, allowed: BoolArray | None = None) -> Hits:
-        """The k nearest and everything tied with the k-th, on one thread. query: (dim,) unit vector.
+        """The k nearest and everything tied with the k-th; FAISS uses one thread. query: (dim,) unit vector.
 
         `allowed[ordinal]` False hides a document. A zero query finds nothing. Raises InvalidInput for another shape,
         for values that are not finite and for a length other than 1.
         """
-        vectors = checked_vectors(np.asarray(query)[None], self.dim, what="query")
-        return self._search(vectors, k, allowed, n_threads=1)[0]
+        return self._search(checked_query(query, self.dim), k, allowed, n_threads=1)[0]
 
     def search_many(
         self, queries: Float32Array | Sequence[ArrayLike], k: int, *, allowed: BoolArray | None = None
     ) -> list[Hits]:
-        """`search` for each row, on all threads. queries: (q, dim)."""
+        """`search` for each row, FAISS on all threads. queries: (q, dim)."""
         if len(queries) == 0:
             return []
         return self._search(checked_vectors(queries, self.dim, what="query"), k, allowed, n_threads=0)
@@ -114,7 +114,7 @@ class DenseIndex:
 
         A zero vector scores 0.
         """
-        vector = checked_vectors(np.asarray(query)[None], self.dim, what="query")[0]
+        vector = checked_query(query, self.dim)[0]
         return self._score(self._table.rows(_as_ordinals(ordinals)), vector.astype(np.float64))
 
     def vectors(self, ordinals: Sequence[int] | Int64Array) -> Float32Array:
@@ -133,20 +133,23 @@ class DenseIndex:
         base_mask = self._table.mask(0, n_base, allowed)
         delta_mask = self._table.mask(n_base, self._table.n_rows, allowed)
         old = self._base.candidates(queries, k, base_mask, n_threads)
+        if not len(self._delta):
+            return [self._best(query, rows, k) for query, rows in zip(queries, old, strict=True)]
         new = exact_candidates(self._delta, queries, k, delta_mask)
-        return [self._best(query, a, b + n_base, k) for query, a, b in zip(queries, old, new, strict=True)]
+        return [
+            self._best(query, np.concatenate([a, b + n_base]), k) for query, a, b in zip(queries, old, new, strict=True)
+        ]
 
-    def _best(self, query: Float32Array, base_rows: Int64Array, delta_rows: Int64Array, k: int) -> Hits:
+    def _best(self, query: Float32Array, rows: Int64Array, k: int) -> Hits:
         if not query.any():
             return EMPTY_HITS
-        rows = np.concatenate([base_rows, delta_rows])
         return best_with_ties(self._table.ordinals(rows), self._score(rows, query.astype(np.float64)), k)
 
     def _score(self, rows: Int64Array, query: Float64Array) -> Float64Array:
         n_base = len(self._base)
-        old = rows < n_base
-        if old.all():
+        if not len(self._delta):
             return self._base.rows.score(rows, query)
+        old = rows < n_base
         out = np.empty(len(rows), np.float64)
         out[old] = self._base.rows.score(rows[old], query)
         out[~old] = self._delta.score(rows[~old] - n_base, query)
@@ -188,13 +191,13 @@ class DenseIndex:
 def checked_vectors(vectors: ArrayLike | Sequence[ArrayLike], dim: int, *, what: str) -> Float32Array:
     """(n, dim) float32, C-contiguous, every row finite and of length 1 or 0; else InvalidInput naming the row."""
     try:
-        rows = np.ascontiguousarray(vectors, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is refused below
+            rows = np.ascontiguousarray(vectors, dtype=np.float32)
     except (ValueError, TypeError) as error:
-        raise InvalidInput(f"{what}s must be rows of {dim} numbers each: {error}") from error
+        raise InvalidInput(f"{PLURAL[what]} must be rows of {dim} numbers each: {error}") from error
     if rows.ndim != 2 or rows.shape[1] != dim:
         shape = " × ".join(str(n) for n in rows.shape)
-        raise InvalidInput(f"{what}s of shape {shape} do not fit an index of {dim} dimensions; use its encoder")
-    # A value beyond float32 has become infinite above, so it is caught here as well.
+        raise InvalidInput(f"{PLURAL[what]} of shape {shape} do not fit an index of {dim} dimensions; use its encoder")
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     if len(bad := np.flatnonzero(~np.isfinite(squares))):
         raise InvalidInput(f"{what} {bad[0]} holds NaN or an infinite value; encode that text again or leave it out")
@@ -205,6 +208,15 @@ def checked_vectors(vectors: ArrayLike | Sequence[ArrayLike], dim: int, *, what:
             "because scores are cosines"
         )
     return rows
+
+
+def checked_query(query: ArrayLike, dim: int) -> Float32Array:
+    """`checked_vectors` of one query, (1, dim); the common case in a tenth of the time, which single searches feel."""
+    if isinstance(query, np.ndarray) and query.shape == (dim,) and query.dtype == np.float32:
+        row = np.ascontiguousarray(query)
+        if abs(float(row @ row) - 1) <= UNIT_TOLERANCE:
+            return row[None]
+    return checked_vectors([query], dim, what="query")
 
 
 def _as_ordinals(ordinals: Sequence[int] | Int64Array) -> Int64Array:

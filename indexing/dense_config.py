@@ -28,9 +28,9 @@ class DenseConfig(BaseModel):
     """What is kept of a vector, and therefore what is scored: 4, 2 or 1 byte a dimension (int8: error at most .004)."""
     device: Device = "auto"
     """cuda scans the saved part exactly on the GPU, whatever the kind; auto does so where there is one."""
-    depth: int = Field(default=200, ge=SHALLOW_K, le=100_000)
+    depth: int = Field(default=300, ge=SHALLOW_K, le=100_000)
     """Candidates that get an exact score when up to 100 hits are wanted."""
-    k_factor: float = Field(default=2.0, ge=1, le=100)
+    k_factor: float = Field(default=3.0, ge=1, le=100)
     """Candidates per hit when more than 100 are wanted."""
     nprobe: int = Field(default=32, ge=1)
     """Inverted lists visited when up to 100 hits are wanted; four times as many above."""

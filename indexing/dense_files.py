@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from facetrail.indexing import dense_faiss, dense_gpu
 from facetrail.indexing.dense_base import Base, Scanner
@@ -75,7 +75,8 @@ def read(folder: Path) -> tuple[Content, Base]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        version, n, dim, kind = manifest["format"], int(manifest["n"]), int(manifest["dim"]), manifest["kind"]
+        version, n, dim = manifest["format"], int(manifest["n"]), int(manifest["dim"])
+        kind = TypeAdapter(Kind).validate_python(manifest["kind"])
         config = DenseConfig.model_validate(manifest["config"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise Damaged(f"{path} cannot be read ({type(error).__name__}); {CURE}") from error

@@ -90,6 +90,8 @@ class VectorRows:
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     """A view that numba takes for the same type as a memory-mapped file, so that the kernel is compiled once."""
+    if not array.flags.writeable:
+        return array
     view = array.view(np.ndarray)
     view.flags.writeable = False
     return view

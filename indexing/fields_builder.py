@@ -80,6 +80,8 @@ class ColumnBuilder:
         floats = np.array([_as_float(v) for v in numbers], np.float64)
         lengths = np.fromiter((len(s) for s in strings), np.int64, len(strings))
         texts = [s.decode("utf-8", "surrogatepass") if LONG_MARK not in s else "" for s in strings]
+        number_values, number_positions = _spelled(texts, number_in)
+        date_values, date_positions = _spelled(texts, date_stamp)
         return Column(
             numbers=floats,
             exact={p: v for p, v in enumerate(numbers) if isinstance(v, int) and v != floats[p].item()},
@@ -89,8 +91,8 @@ class ColumnBuilder:
             postings=np.concatenate(postings),
             nulls=np.unique(_as_ordinals(self.nulls)),
             objects=np.unique(_as_ordinals(self.objects)),
-            spelled_numbers=_spelled(texts, number_in, np.float64),
-            spelled_dates=_spelled(texts, date_stamp, np.int64),
+            spelled_numbers=Spelled(np.array(number_values, np.float64), number_positions),
+            spelled_dates=Spelled(np.array(date_values, np.int64), date_positions),
             has_booleans=any(self.booleans),
         )
 
@@ -113,11 +115,9 @@ def _grouped(order: list[int], pairs: tuple["array[int]", "array[int]"]) -> tupl
     return np.bincount(ranks[is_new], minlength=len(order)).astype(np.int64), ordinals[is_new]
 
 
-def _spelled(
-    texts: list[str], read: Callable[[str], Number | None], kind: type[np.float64] | type[np.int64]
-) -> Spelled:
+def _spelled(texts: list[str], read: Callable[[str], Number | None]) -> tuple[list[Number], Ordinals]:
     found = sorted((value, position) for position, value in _read_all(texts, read))
-    return Spelled(np.array([v for v, _ in found], kind), np.array([p for _, p in found], np.uint32))
+    return [value for value, _ in found], np.array([position for _, position in found], np.uint32)
 
 
 def _read_all(texts: list[str], read: Callable[[str], Number | None]) -> Iterator[tuple[int, Number]]:

@@ -142,7 +142,7 @@ def _starts(table: list[Mapping[str, Any]]) -> list[list[int]]:
 def _mapped(path: Path, kind: type[np.generic], length: int) -> NDArray[Any]:
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise Damaged(f"{path} cannot be read ({error}); {CURE}") from error
     if mapped.dtype != kind or mapped.shape != (length,):
         raise Damaged(

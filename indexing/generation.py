@@ -15,13 +15,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from facetrail.indexing.collection_check import check_database
-from facetrail.indexing.collection_schema import require_database
 from facetrail.indexing.durable import rename_durably, sync_folder, sync_tree, write_durably
+from facetrail.indexing.generation_check import Problem, verify
 from facetrail.indexing.generation_manifest import (
     CURRENT_FILE,
     GENERATIONS_FOLDER,
@@ -59,15 +57,6 @@ _NUMBER = re.compile(r"(?:damaged-)?([0-9]{6,12})(?:-.*)?")
 _KEPT = 2  # the one in service and the one before it, for readers about to open it
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something `verify` found. path: file or folder · what: what is wrong · cure: what to do."""
-
-    path: str
-    what: str
-    cure: str
-
-
 class Building:
     """A generation being written: index families save below `folder`, then `finish` puts it in service."""
 
@@ -84,7 +73,10 @@ class Building:
         encoder_fingerprint: str | None = None,
         analyser_fingerprint: str | None = None,
     ) -> int:
-        """Seals the files with a manifest, makes all of it durable and switches CURRENT; returns the number."""
+        """Seals the files with a manifest, makes all of it durable and switches CURRENT; returns the number.
+
+        A damaged generation that this one replaces is set aside, every byte kept; a good one stays as predecessor.
+        """
         if self.number is not None:
             raise Conflict(f"generation {self.number} is finished already; start another one")
         number = _next_number(self._collection)
@@ -100,9 +92,12 @@ class Building:
         )
         (self.folder / MANIFEST_FILE).write_bytes(manifest_bytes(manifest))
         sync_tree(self.folder)
+        damaged = _damaged_in_service(self._collection)
         rename_durably(self.folder, self.folder.parent / f"{number:06d}")
         write_durably(self._collection / CURRENT_FILE, current_line(manifest))
         self.number = number
+        if damaged is not None:
+            quarantine(damaged)
         _prune(self._collection, number)
         return number
 
@@ -165,9 +160,11 @@ def open_generation(folder: Path, *, verify: bool = True) -> tuple[Path, Manifes
             return None
         try:
             return _open(folder, seen, verify)
-        except (Damaged, FileNotFoundError):
+        except (Damaged, FileNotFoundError) as error:
             if read_current(folder) == seen:
-                raise
+                if isinstance(error, Damaged):
+                    raise
+                raise Damaged(f"{error.filename} is missing; {rebuild_cure(folder)}") from error
             # A writer switched and pruned while we looked: what we looked at is out of service, not damaged.
 
 
@@ -195,43 +192,14 @@ def quarantine(path: Path) -> Path:
     return target
 
 
-def verify(folder: Path) -> list[Problem]:
-    """Every part of a collection that is not as it was written: database, CURRENT, manifests, index files.
-
-    All generations are checked, those out of service too. Leftovers of killed builds and generations set aside are not
-    problems: the next build clears the first and nothing reads the second. Raises NotFound, and Conflict for a format
-    newer than this code.
-    """
-    database = require_database(folder)
-    restore = "restore a snapshot with `facetrail index restore` or build the collection anew from its corpus"
-    problems = [Problem(str(database), what, restore) for what in check_database(folder)]
-    cure = rebuild_cure(folder)
+def _damaged_in_service(folder: Path) -> Path | None:
+    """The folder of the generation in service if its bytes are not as they were written."""
     try:
-        open_generation(folder, verify=False)
-        seen = read_current(folder)
-    except Damaged as error:
-        problems.append(Problem(str(folder / CURRENT_FILE), _without_cure(error, cure), cure))
-        seen = None
-    parent = folder / GENERATIONS_FOLDER
-    paths = sorted(parent.iterdir()) if parent.is_dir() else []
-    for path in paths:
-        if path.name.isdigit():
-            problems += _generation_problems(path, cure, in_service=seen is not None and path.name == f"{seen[0]:06d}")
-    return problems
-
-
-def _generation_problems(path: Path, cure: str, *, in_service: bool) -> list[Problem]:
-    if not in_service:
-        cure = f"it is out of service: remove {path}, or {cure}"
-    try:
-        manifest = read_manifest(path)
-    except Damaged as error:
-        return [Problem(str(path / MANIFEST_FILE), _without_cure(error, rebuild_cure(path.parent.parent)), cure)]
-    return [Problem(str(path / name), what, cure) for name, what in file_problems(path, manifest)]
-
-
-def _without_cure(error: Damaged, cure: str) -> str:
-    return str(error).removesuffix(f"; {cure}")
+        open_generation(folder)
+    except Damaged:
+        with suppress(Damaged):
+            return current(folder)
+    return None
 
 
 def _next_number(folder: Path) -> int:

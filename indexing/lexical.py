@@ -7,21 +7,20 @@ sequence of changes scores equal those of a fresh index of the surviving documen
 """
 
 import math
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from facetrail.indexing import lexical_kernels as kernels
 from facetrail.indexing import lexical_store
 from facetrail.indexing.analysis import Analyser, AnalyserConfig
-from facetrail.indexing.index import EMPTY_HITS, BoolArray, Float64Array, Hits, Int64Array, best_with_ties
-from facetrail.indexing.lexical_segment import Forward, Segment, Tail, Uint32Array, join, take_rows
+from facetrail.indexing.index import EMPTY_HITS, BoolArray, Float64Array, Hits, Int64Array
+from facetrail.indexing.lexical_inversion import count_terms, impact_table
+from facetrail.indexing.lexical_search import Scratch, Weighted, ranked, score_rows, search_segment
+from facetrail.indexing.lexical_segment import Forward, Segment, Tail, Uint32Array, join
 from facetrail.indexing.lexical_terms import UNKNOWN, Vocabulary
 from facetrail.indexing.request import TermContribution
 from facetrail.models.errors import Conflict, Damaged
@@ -39,9 +38,9 @@ class LexicalConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    k1: float = Field(0.9, ge=0)
+    k1: float = Field(default=0.9, ge=0)
     """How slowly repeated occurrences stop to count."""
-    b: float = Field(0.4, ge=0, le=1)
+    b: float = Field(default=0.4, ge=0, le=1)
     """How much long documents are held back; 0: not at all."""
     analyser: AnalyserConfig = AnalyserConfig()
 
@@ -53,41 +52,17 @@ class AnalysedQuery(NamedTuple):
     warnings: list[str]
 
 
-class _Weighted(NamedTuple):
-    """A query ready for the kernels: known terms in byte order."""
-
-    term_ids: Int64Array
-    weights: Float64Array
-
-
-class _Scratch(threading.local):
-    """Buffers of one searching thread."""
-
-    def __init__(self) -> None:
-        self.acc = np.zeros(kernels.WINDOW, np.float64)
-        self.docs = np.empty(0, np.int64)
-        self.scores = np.empty(0, np.float64)
-        self.spare = np.empty(0, np.float64)
-        self.slots = np.empty(0, np.int32)
-
-    def fit(self, rows: int, terms: int) -> None:
-        if len(self.docs) < rows + kernels.WINDOW:
-            size = rows + rows // 4 + kernels.WINDOW
-            self.docs, self.scores, self.spare = np.empty(size, np.int64), np.empty(size), np.empty(size)
-        if len(self.slots) < terms:
-            self.slots = np.full(terms + terms // 4, -1, np.int32)
-
-
 class LexicalIndex:
     """An `Index[str, str]`. Searches may run in parallel with each other, not with changes."""
 
     def __init__(self, config: LexicalConfig | None = None) -> None:
         self.config = config or LexicalConfig()
         self.analyser = Analyser(self.config.analyser)
-        self._scratch = _Scratch()
+        self._scratch = Scratch()
         self._table: tuple[float, Float64Array] = (-1.0, np.empty(0))
-        ordinals, forward = join([])
-        self._start_from(Segment.build(ordinals, forward, 0), Vocabulary.of([]))
+        self._segments: list[Segment] = []
+        self._n_live = self._total_length = 0
+        self._start_from(Segment.build(*join([]), 0), Vocabulary.of([]))
 
     def _start_from(self, segment: Segment, vocabulary: Vocabulary) -> None:
         self._segments = [segment]
@@ -115,6 +90,11 @@ class LexicalIndex:
     def avgdl(self) -> float:
         """Mean length of the live documents in tokens; 1 where there is none."""
         return self._total_length / self._n_live if self._total_length else 1.0
+
+    def document_frequencies(self) -> dict[str, int]:
+        """In how many live documents each term occurs; terms of removed documents only are not listed."""
+        df = self._df[: len(self._vocabulary)].tolist()
+        return {term: n for term, n in zip(self._vocabulary.terms(), df, strict=True) if n}
 
     # ---- changes
 
@@ -161,18 +141,21 @@ class LexicalIndex:
         self._segments.append(Segment.build(*join(parts), len(self._vocabulary)))
 
     def _analyse(self, texts: Sequence[str]) -> Forward:
-        add, terms = self._vocabulary.add, self.analyser.terms
-        ids: dict[str, int] = {}
+        analyser, add = self.analyser, self._vocabulary.add
+        ids: dict[str, int] = {}  # surface word → term id, so that each is stemmed and looked up once; -1: stop word
         flat: list[int] = []
         starts = np.zeros(len(texts) + 1, np.int64)
         for row, text in enumerate(texts):
-            for term in terms(text):
-                known = ids.get(term)
-                if known is None:
-                    known = ids[term] = add(term)
-                flat.append(known)
+            words = analyser.words(text)
+            try:
+                flat.extend([ids[word] for word in words])
+            except KeyError:
+                for word in words:
+                    if word not in ids:
+                        ids[word] = -1 if analyser.is_stop_word(word) else add(analyser.term(word))
+                flat.extend([ids[word] for word in words])
             starts[row + 1] = len(flat)
-        counted, tfs, offsets, lengths = kernels.count_terms(np.asarray(flat, np.int32), starts, len(self._vocabulary))
+        counted, tfs, offsets, lengths = count_terms(np.asarray(flat, np.int32), starts, len(self._vocabulary))
         return Forward(offsets, counted, tfs, lengths)
 
     def _grow_df(self) -> None:
@@ -225,7 +208,8 @@ class LexicalIndex:
         self._start_from(*self._compacted())
 
     def _compacted(self) -> tuple[Segment, Vocabulary]:
-        ordinals, forward = join([part.survivors() for part in [*self._segments, self._tail] if len(part)])
+        parts: list[Segment | Tail] = [*self._segments, self._tail]
+        ordinals, forward = join([part.survivors() for part in parts if len(part)])
         used = np.flatnonzero(self._df[: len(self._vocabulary)]).tolist()
         terms = self._vocabulary.terms()
         used.sort(key=terms.__getitem__)
@@ -247,32 +231,48 @@ class LexicalIndex:
         """The k best documents and all ties with the k-th. A query without known terms finds nothing."""
         return self.search_terms(self.analyse_query(query).terms, k, allowed=allowed)
 
-    def search_many(self, queries: Sequence[str], k: int, *, allowed: BoolArray | None = None) -> list[Hits]:
-        """`search` for each query."""
-        return [self.search(query, k, allowed=allowed) for query in queries]
+    def search_many(
+        self, queries: Sequence[str], k: int, *, allowed: BoolArray | None = None, n_threads: int = 1
+    ) -> list[Hits]:
+        """`search` for each query; the kernels of several threads run at the same time."""
+        if n_threads == 1:
+            return [self.search(query, k, allowed=allowed) for query in queries]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(n_threads) as pool:
+            return list(pool.map(lambda query: self.search(query, k, allowed=allowed), queries))
 
     def search_terms(self, terms: dict[str, int], k: int, *, allowed: BoolArray | None = None) -> Hits:
         """`search` for terms that are analysed already, in byte order, with their counts in the query."""
         weighted = self._weigh(terms)
         if k <= 0 or weighted is None:
             return EMPTY_HITS
-        found = [self._search_segment(segment, weighted, k, allowed) for segment in self._segments if len(segment)]
-        if len(self._tail):
-            found.append(self._search_tail(weighted, allowed))
-        ordinals = np.concatenate([ordinals for ordinals, _ in found])
-        return best_with_ties(ordinals, np.concatenate([scores for _, scores in found]), k)
+        scratch = self._scratch
+        scratch.fit(max(map(len, self._segments)), len(self._df))
+        scratch.slots[weighted.term_ids] = np.arange(len(weighted.term_ids), dtype=np.int32)
+        try:
+            found = [search_segment(part, weighted, k, allowed, scratch) for part in self._segments]
+            if len(self._tail):
+                rows, tail = self._tail.visible_rows(allowed), self._tail
+                found.append(score_rows(tail.ordinals, tail.forward, rows, weighted, scratch, is_ordered=False))
+        finally:
+            scratch.slots[weighted.term_ids] = -1
+        return ranked(found, k)
 
     def _idf(self, df: int) -> float:
         return math.log(1.0 + (self._n_live - df + 0.5) / (df + 0.5))
 
-    def _weigh(self, terms: dict[str, int]) -> _Weighted | None:
-        ids, weights = [], []
+    def _weigh(self, terms: dict[str, int]) -> Weighted | None:
+        ids, weights, is_ordered, last = [], [], True, UNKNOWN
         for term, count in terms.items():
             term_id = self._vocabulary.id_of(term)
             if term_id != UNKNOWN and (df := int(self._df[term_id])) > 0:
                 ids.append(term_id)
                 weights.append(count * self._idf(df))
-        return _Weighted(np.array(ids, np.int64), np.array(weights)) if ids else None
+                is_ordered, last = is_ordered and term_id > last, term_id
+        if not ids:
+            return None
+        return Weighted(np.array(ids, np.int64), np.array(weights), is_ordered, self._norm(), self._impacts())
 
     def _norm(self) -> Float64Array:
         return np.array([self.config.k1, self.config.b, self.avgdl])
@@ -280,36 +280,9 @@ class LexicalIndex:
     def _impacts(self) -> Float64Array:
         avgdl, table = self._table
         if avgdl != self.avgdl:
-            table = kernels.impact_table(self.config.k1, self.config.b, self.avgdl)
+            table = impact_table(self.config.k1, self.config.b, self.avgdl)
             self._table = (self.avgdl, table)
         return table
-
-    def _search_segment(
-        self, segment: Segment, weighted: _Weighted, k: int, allowed: BoolArray | None
-    ) -> tuple[Int64Array, Float64Array]:
-        scratch, postings = self._scratch, segment.postings
-        scratch.fit(len(segment), 0)
-        within = weighted.term_ids < len(postings.offsets) - 1  # later terms do not occur in this segment
-        ids, weights = weighted.term_ids[within], weighted.weights[within]
-        starts, ends = postings.offsets[ids], postings.offsets[ids + 1]
-        n = kernels.search_postings(
-            starts, ends, ids, weights, postings.docs, postings.codes, self._impacts(), segment.forward.lengths,
-            segment.forward.offsets, segment.forward.terms, segment.forward.tfs, self._norm(), segment.mask(allowed), k,
-            scratch.acc, scratch.docs, scratch.scores, scratch.spare,
-        )  # fmt: skip
-        return segment.ordinals[scratch.docs[:n]], scratch.scores[:n].copy()
-
-    def _search_tail(self, weighted: _Weighted, allowed: BoolArray | None) -> tuple[Int64Array, Float64Array]:
-        scratch, tail = self._scratch, self._tail
-        scratch.fit(len(tail), len(self._df))
-        rows = tail.visible_rows(allowed)
-        scores = np.empty(len(rows))
-        scratch.slots[weighted.term_ids] = np.arange(len(weighted.term_ids), dtype=np.int32)
-        share = np.empty(len(weighted.weights))
-        kernels.score_rows(rows, scratch.slots, weighted.weights, *tail.forward, self._norm(), share, scores)
-        scratch.slots[weighted.term_ids] = -1
-        matched = scores > 0
-        return tail.ordinals[rows[matched]], scores[matched]
 
     def explain(self, query: str, ordinal: int) -> list[TermContribution]:
         """Each matching term's share of the document's score, in byte order; added left to right they give its bits.

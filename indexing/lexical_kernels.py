@@ -1,128 +1,79 @@
-"""BM25's inner loops, compiled by numba.
+"""BM25's search loops, compiled by numba.
 
 score(q, d) = Σ_t w_t · tf / (tf + K_d) with w_t = qtf_t · idf(t) and K_d = k1 · (1 − b + b · |d| / avgdl), summed in
-float64 in the order in which the query's terms are given. Nothing is pre-multiplied: a posting stores a 16-bit *code* of
-(tf, |d|), and `tf / (tf + K)` is looked up in a table of 65,536 float64 that is remade when avgdl changes. Codes whose
-length part is 1023 stand for long documents (length read from `lengths`), the code 65535 also for tf ≥ 63 (tf read from
-the forward list); both are computed on the spot with the same operations, so every path gives the same bits.
+float64 in the order in which the query's terms are given. Nothing is pre-multiplied: `tf / (tf + K)` is looked up by a
+posting's code in a table of 65,536 float64 that is remade when avgdl changes; what a code cannot hold is computed on
+the spot with the same operations, so every path gives the same bits.
 
-Scores are accumulated in windows of 4,096 documents, which fit the first-level cache.
+Scores accumulate in windows of documents that fit the cache; a document enters the selection only when it reaches the
+k-th best score so far. Leaving out frequent terms (MaxScore) was tried on 109k abstracts and removed: scoring the few
+documents that might still reach the k-th cost what the skipped postings saved.
+
+Indices are unsigned throughout: numba would otherwise test each for being negative. No array value is trusted as an
+index without a comparison, so a damaged file cannot make a kernel leave its arrays.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
+from facetrail.indexing.lexical_inversion import LONG, MANY, kernel
 
-WINDOW = 4096
+U: Any = np.uintp
+SIGNED: Any = np.int64
+SMALLEST_WINDOW = 1024
+LARGEST_WINDOW = 16384
 BLOCK = 64
-LONG = 1023
-MANY = 63
 SMALLEST = 1e-300
-"""Below every BM25 contribution: a document scores at least this if a query term occurs in it."""
-
-
-def kernel(function: F) -> F:
-    """Compiles on first call, free of the interpreter lock; keeps the machine code on disk where that is possible."""
-    try:
-        compiled: F = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    return compiled
+"""Below every contribution: a document scores at least this if a query term occurs in it."""
 
 
 @kernel
-def impact_table(k1: float, b: float, avgdl: float) -> Any:
-    """tf / (tf + K) for every code. → (65536,) float64"""
-    table = np.zeros(65536, np.float64)
-    for tf in range(1, MANY):
-        for length in range(LONG):
-            table[tf << 10 | length] = tf / (tf + k1 * ((1.0 - b) + b * (length / avgdl)))
-    return table
+def kth_largest(values: Any, spare: Any, n: int, k: int) -> Any:
+    """The k-th largest of values[:n]; both buffers are overwritten. Quickselect without branches in its inner loop."""
+    while True:
+        x, y, z = values[0], values[n >> 1], values[n - 1]
+        pivot = max(min(x, y), min(max(x, y), z))
+        above, below = 0, 0
+        for i in range(U(n)):
+            value = values[i]
+            spare[U(above)] = value
+            above += SIGNED(value > pivot)
+            values[U(below)] = value
+            below += SIGNED(value < pivot)
+        if above >= k:
+            values, spare = spare, values
+            n = above
+        elif n - below >= k:
+            return pivot
+        else:
+            k -= n - below
+            n = below
 
 
 @kernel
-def count_terms(ids: Any, starts: Any, n_terms: int) -> Any:
-    """Token ids of consecutive documents to forward lists. A negative id is skipped and does not count as length.
-
-    ids: (tokens,) int32 · starts: (n + 1,) int64 → terms (m,) uint32, tfs (m,) uint16, offsets (n + 1,), lengths (n,)
-    """
-    n = len(starts) - 1
-    terms, tfs = np.empty(len(ids), np.uint32), np.empty(len(ids), np.uint16)
-    offsets, lengths = np.zeros(n + 1, np.int64), np.zeros(n, np.uint32)
-    position = np.full(n_terms, -1, np.int64)
+def keep_best(docs: Any, scores: Any, n: int, k: int, spare: Any) -> Any:
+    """Drops from the first n what is below the k-th best; keeps order and ties. → (how many are left, the k-th)"""
+    if n < k:
+        return n, SMALLEST
+    half = len(spare) >> 1
+    for i in range(U(n)):
+        spare[i] = scores[i]
+    kth = kth_largest(spare, spare[half:], n, k)
     m = 0
-    for d in range(n):
-        first = m
-        for p in range(starts[d], starts[d + 1]):
-            t = ids[p]
-            if t < 0:
-                continue
-            lengths[d] += 1
-            at = position[t]
-            if at < first:
-                position[t] = m
-                terms[m] = t
-                tfs[m] = 1
-                m += 1
-            elif tfs[at] < 65535:
-                tfs[at] += 1
-        offsets[d + 1] = m
-    return terms[:m].copy(), tfs[:m].copy(), offsets, lengths
+    for i in range(U(n)):
+        score = scores[i]
+        docs[U(m)] = docs[i]
+        scores[U(m)] = score
+        m += SIGNED(score >= kth)
+    return m, kth
 
 
 @kernel
-def gather_forward(rows: Any, offsets: Any, terms: Any, tfs: Any, new_ids: Any, out_terms: Any, out_tfs: Any) -> int:
-    """Copies the forward lists of `rows` one after the other, with new term ids; returns how many entries."""
-    m = 0
-    for r in rows:
-        for p in range(offsets[r], offsets[r + 1]):
-            out_terms[m] = new_ids[terms[p]]
-            out_tfs[m] = tfs[p]
-            m += 1
-    return m
-
-
-@kernel
-def invert(offsets: Any, terms: Any, tfs: Any, lengths: Any, n_terms: int) -> Any:
-    """Forward lists to postings, and the forward lists again with each document's terms ascending.
-
-    → posting_offsets (n_terms + 1,) int64, docs (m,) uint32 ascending per term, codes (m,) uint16, terms (m,), tfs (m,)
-    """
-    n, m = len(lengths), len(terms)
-    starts = np.zeros(n_terms + 1, np.int64)
-    for p in range(m):
-        starts[terms[p] + 1] += 1
-    for t in range(n_terms):
-        starts[t + 1] += starts[t]
-    cursor = starts[:-1].copy()
-    docs, codes, counts = np.empty(m, np.uint32), np.empty(m, np.uint16), np.empty(m, np.uint16)
-    for d in range(n):
-        length = min(np.int64(lengths[d]), LONG)
-        for p in range(offsets[d], offsets[d + 1]):
-            t, tf = terms[p], np.int64(tfs[p])
-            at = cursor[t]
-            cursor[t] += 1
-            docs[at] = d
-            counts[at] = tf
-            codes[at] = 65535 if tf >= MANY else tf << 10 | length
-    forward_terms, forward_tfs = np.empty(m, np.uint32), np.empty(m, np.uint16)
-    filled = offsets[:-1].copy()
-    for t in range(n_terms):
-        for p in range(starts[t], starts[t + 1]):
-            d = docs[p]
-            forward_terms[filled[d]] = t
-            forward_tfs[filled[d]] = counts[p]
-            filled[d] += 1
-    return starts, docs, codes, forward_terms, forward_tfs
-
-
-@kernel
-def rare_impact(code: int, doc: int, term: int, lengths: Any, offsets: Any, terms: Any, tfs: Any, norm: Any) -> float:
+def rare_impact(code: int, doc: int, term: int, lengths: Any, offsets: Any, terms: Any, tfs: Any, norm: Any) -> Any:
     """tf / (tf + K) where the code does not hold tf or the length. norm: (k1, b, avgdl)"""
+    if doc >= len(lengths):
+        return 0.0
     tf = code >> 10
     if tf == MANY:
         low, high = offsets[doc], offsets[doc + 1]
@@ -132,123 +83,145 @@ def rare_impact(code: int, doc: int, term: int, lengths: Any, offsets: Any, term
                 low = middle + 1
             else:
                 high = middle
-        tf = np.int64(tfs[low])
+        if low < len(tfs):
+            tf = SIGNED(tfs[low])
     return tf / (tf + norm[0] * ((1.0 - norm[1]) + norm[1] * (lengths[doc] / norm[2])))
 
 
 @kernel
-def kth_largest(values: Any, n: int, k: int) -> float:
-    """The k-th largest of values[:n], which it reorders (quickselect)."""
-    left, right, target = 0, n - 1, k - 1
-    while left < right:
-        pivot = values[(left + right) >> 1]
-        i, j = left, right
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if target <= j:
-            right = j
-        elif target >= i:
-            left = i
-        else:
-            return values[target]
-    return values[target]
+def accumulate(
+    p: Any, end: Any, first: Any, width: Any, weight: float, term: Any, docs: Any, codes: Any, table: Any,
+    lengths: Any, offsets: Any, terms: Any, tfs: Any, norm: Any, acc: Any,
+) -> Any:  # fmt: skip
+    """Adds one term's contributions to the documents [first, first + width); returns where its postings go on.
 
-
-@kernel
-def keep_best(docs: Any, scores: Any, n: int, k: int, scratch: Any) -> Any:
-    """Drops from the first n what is below the k-th best; keeps order and ties. → (how many are left, the k-th)"""
-    if n <= k:
-        return n, SMALLEST
-    scratch[:n] = scores[:n]
-    kth = kth_largest(scratch, n, k)
-    m = 0
-    for i in range(n):
-        if scores[i] >= kth:
-            docs[m], scores[m] = docs[i], scores[i]
-            m += 1
-    return m, kth
-
-
-@kernel
-def search_postings(
-    starts: Any, ends: Any, term_ids: Any, weights: Any, docs: Any, codes: Any, table: Any, lengths: Any,
-    offsets: Any, terms: Any, tfs: Any, norm: Any, mask: Any, k: int, acc: Any, out_docs: Any, out_scores: Any,
-    scratch: Any,
-) -> int:  # fmt: skip
-    """Scores every document that holds a query term; leaves the k best and their ties in out_docs, out_scores.
-
-    starts, ends: (q,) int64 ranges of the terms' postings, starts is used up · weights: (q,) float64 · mask: (n,) bool,
-    False hides · acc: (WINDOW,) float64, zero on entry and exit. Returns how many hits, ordered by document.
+    width: a power of two, so that four offsets into the window are all below it where their bitwise or is.
     """
-    n_docs, kth, n = len(lengths), SMALLEST, 0
-    limit = max(4 * k, 256)
-    for first in range(0, n_docs, WINDOW):
-        last = min(first + WINDOW, n_docs)
-        touched = False
-        for q in range(len(starts)):
-            p, end, w = starts[q], ends[q], weights[q]
-            if p >= end or docs[p] >= last:
-                continue
-            touched = True
-            while p < end and docs[p] < last:
-                code, doc = np.int64(codes[p]), np.int64(docs[p])
-                if code & LONG == LONG:
-                    x = rare_impact(code, doc, term_ids[q], lengths, offsets, terms, tfs, norm)
+    while p + U(4) <= end:
+        a, b = U(docs[p]) - first, U(docs[p + U(1)]) - first
+        c, d = U(docs[p + U(2)]) - first, U(docs[p + U(3)]) - first
+        if (a | b | c | d) >= width:
+            break
+        w, x, y, z = codes[p], codes[p + U(1)], codes[p + U(2)], codes[p + U(3)]
+        if (w & LONG == LONG) | (x & LONG == LONG) | (y & LONG == LONG) | (z & LONG == LONG):
+            break
+        acc[a] += weight * table[w]
+        acc[b] += weight * table[x]
+        acc[c] += weight * table[y]
+        acc[d] += weight * table[z]
+        p += U(4)
+    n_single = 0
+    while p < end and n_single < 4:
+        a, w = U(docs[p]) - first, codes[p]
+        if a >= width:
+            return p, True
+        if w & LONG == LONG:
+            impact = rare_impact(SIGNED(w), SIGNED(docs[p]), term, lengths, offsets, terms, tfs, norm)
+            acc[a] += weight * impact
+        else:
+            acc[a] += weight * table[w]
+        p += U(1)
+        n_single += 1
+    return p, p >= end
+
+
+@kernel
+def score_row(
+    doc: int, slots: Any, weights: Any, shares: Any, offsets: Any, terms: Any, tfs: Any, lengths: Any, norm: Any
+) -> float:
+    """A document's score from its forward list.
+
+    slots: (terms,) int32, the query position of a term or -1 · shares: (q,) float64 scratch where the forward list does
+    not ascend in the query's order, else empty
+    """
+    scale = norm[0] * ((1.0 - norm[1]) + norm[1] * (lengths[doc] / norm[2]))
+    n_slots, total, in_order = U(len(slots)), 0.0, len(shares) == 0
+    shares[:] = 0.0
+    for p in range(U(offsets[doc]), U(offsets[doc + 1])):
+        term = U(terms[p])
+        if term < n_slots:
+            slot = slots[term]
+            if slot >= 0:
+                tf = SIGNED(tfs[p])
+                share = weights[U(slot)] * (tf / (tf + scale))
+                if in_order:
+                    total += share
                 else:
-                    x = table[code]
-                acc[doc - first] += w * x
-                p += 1
-            starts[q] = p
-        if not touched:
-            continue
-        for block in range(0, last - first, BLOCK):
-            stop = min(block + BLOCK, last - first)
-            count = 0
-            for i in range(block, stop):
-                count += acc[i] >= kth
-            if count > 0:
-                for i in range(block, stop):
-                    if acc[i] >= kth and mask[first + i]:
-                        out_docs[n] = first + i
-                        out_scores[n] = acc[i]
-                        n += 1
-                if n >= limit:
-                    n, kth = keep_best(out_docs, out_scores, n, k, scratch)
-                    limit = max(4 * k, 2 * n, 256)
-            acc[block:stop] = 0.0
-    n, kth = keep_best(out_docs, out_scores, n, k, scratch)
-    return n
+                    shares[U(slot)] = share
+    for share in shares:
+        total += share
+    return total
 
 
 @kernel
 def score_rows(
-    rows: Any, slots: Any, weights: Any, offsets: Any, terms: Any, tfs: Any, lengths: Any, norm: Any, share: Any,
+    rows: Any, slots: Any, weights: Any, shares: Any, offsets: Any, terms: Any, tfs: Any, lengths: Any, norm: Any,
     out_scores: Any,
 ) -> None:  # fmt: skip
-    """Scores of given documents from their forward lists.
-
-    slots: (terms,) int32, the query position of a term or -1 · share: (q,) float64 scratch · out_scores: (len(rows),)
-    """
+    """`score_row` for several documents. out_scores: (len(rows),)"""
     for i in range(len(rows)):
-        d = rows[i]
-        scale = norm[0] * ((1.0 - norm[1]) + norm[1] * (lengths[d] / norm[2]))
-        share[:] = 0.0
-        found = False
-        for p in range(offsets[d], offsets[d + 1]):
-            slot = slots[terms[p]]
-            if slot >= 0:
-                tf = np.int64(tfs[p])
-                share[slot] = weights[slot] * (tf / (tf + scale))
-                found = True
-        total = 0.0
-        if found:
-            for s in range(len(share)):
-                total += share[s]
-        out_scores[i] = total
+        out_scores[i] = score_row(rows[i], slots, weights, shares, offsets, terms, tfs, lengths, norm)
+
+
+@kernel
+def append(first: int, scores: Any, mask: Any, need: float, out_docs: Any, out_scores: Any, n: int) -> int:
+    """Appends the visible documents of one block that score at least `need`; without branches, as half of them may."""
+    last = len(mask) - 1
+    for i in range(U(BLOCK)):
+        doc, score = first + SIGNED(i), scores[i]
+        out_docs[U(n)] = doc
+        out_scores[U(n)] = score
+        n += SIGNED((score >= need) & mask[U(doc if doc <= last else last)] & (doc <= last))
+    return n
+
+
+@kernel
+def search_postings(
+    starts: Any, ends: Any, term_ids: Any, weights: Any, docs: Any, codes: Any, table: Any, offsets: Any, terms: Any,
+    tfs: Any, lengths: Any, norm: Any, mask: Any, k: int, acc: Any, out_docs: Any, out_scores: Any, spare: Any,
+) -> Any:  # fmt: skip
+    """Finds the k best documents and their ties; leaves them in out_docs, out_scores by document and returns how many.
+
+    starts, ends: (q,) int64 ranges of the terms' postings, starts is used up · weights: (q,) · mask: (n,) bool, False
+    hides · acc: (LARGEST_WINDOW,) zero on entry and exit · out_*: (n + LARGEST_WINDOW,) · spare: twice as long
+    """
+    n_docs, n, kth, limit = len(lengths), 0, SMALLEST, max(2 * k, BLOCK)
+    first, width = 0, SMALLEST_WINDOW
+    while first < n_docs:
+        touched = False
+        for q in range(len(starts)):
+            p, is_done = U(starts[q]), starts[q] >= ends[q]
+            while not is_done:
+                p, is_done = accumulate(
+                    p, U(ends[q]), U(first), U(width), weights[q], term_ids[q], docs, codes, table, lengths, offsets,
+                    terms, tfs, norm, acc,
+                )  # fmt: skip
+            touched |= p > U(starts[q])
+            starts[q] = SIGNED(p)
+        for block in range(0, width if touched else 0, BLOCK):
+            count = 0
+            for i in range(BLOCK):
+                if acc[U(block) + U(i)] >= kth:
+                    count += 1
+            if count > 0:
+                n = append(first + block, acc[block : block + BLOCK], mask, kth, out_docs, out_scores, n)
+                if n >= limit:
+                    n, kth = keep_best(out_docs, out_scores, n, k, spare)
+                    limit = max(2 * k, 2 * n, BLOCK)
+            for i in range(BLOCK):
+                acc[U(block) + U(i)] = 0.0
+        first += width
+        width = min(2 * width, LARGEST_WINDOW)
+    n, kth = keep_best(out_docs, out_scores, n, k, spare)
+    return n
+
+
+@kernel
+def order_ties(ordinals: Any, scores: Any) -> None:
+    """Sorts ordinals ascending inside every run of equal scores."""
+    first = 0
+    for i in range(1, len(scores) + 1):
+        if i == len(scores) or scores[i] != scores[first]:
+            if i - first > 1:
+                ordinals[first:i].sort()
+            first = i

@@ -1,7 +1,7 @@
 """Runs of documents inside a lexical index: immutable segments with postings, and the tail that takes single adds.
 
-Both hold a *forward list* per document (its distinct terms with tf), which makes deletes exact; a segment turns them into
-postings when it is first searched.
+Both hold a *forward list* per document (its distinct terms with tf), which makes deletes exact; a segment has postings
+besides.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facetrail.indexing import lexical_kernels as kernels
 from facetrail.indexing.index import BoolArray, Int64Array
+from facetrail.indexing.lexical_inversion import invert
 
 Uint32Array = NDArray[np.uint32]
 Uint16Array = NDArray[np.uint16]
@@ -45,13 +45,12 @@ class Segment:
     """Each document's terms ascend."""
     postings: Postings
     live: BoolArray
-    is_mapped: bool = False
     n_dead: int = field(default=0)
 
     @classmethod
     def build(cls, ordinals: Int64Array, forward: Forward, n_terms: int) -> "Segment":
         """Inverts forward lists whose rows ascend by ordinal."""
-        offsets, docs, codes, terms, tfs = kernels.invert(*forward, n_terms)
+        offsets, docs, codes, terms, tfs = invert(*forward, n_terms)
         for array in (offsets, docs, codes, terms, tfs, forward.offsets, forward.lengths):
             array.flags.writeable = False  # one kind of array, hence one compiled version, for memory and for maps
         sorted_forward = Forward(forward.offsets, terms, tfs, forward.lengths)
@@ -114,9 +113,9 @@ class Tail:
             self._terms = np.resize(self._terms, max(last, 2 * len(self._terms)))
             self._tfs = np.resize(self._tfs, len(self._terms))
         if row == len(self._lengths):
-            self._ordinals, self._lengths, self._live = (
-                np.resize(each, 2 * row) for each in (self._ordinals, self._lengths, self._live)
-            )
+            self._ordinals = np.resize(self._ordinals, 2 * row)
+            self._lengths = np.resize(self._lengths, 2 * row)
+            self._live = np.resize(self._live, 2 * row)
             self._offsets = np.resize(self._offsets, 2 * row + 1)
         self._terms[first:last], self._tfs[first:last] = terms, tfs
         self._ordinals[row], self._lengths[row], self._live[row] = ordinal, length, True
@@ -135,7 +134,10 @@ class Tail:
     def forward(self) -> Forward:
         """All rows, dead ones too."""
         size = int(self._offsets[self.n])
-        return Forward(self._offsets[: self.n + 1], self._terms[:size], self._tfs[:size], self._lengths[: self.n])
+        arrays = (self._offsets[: self.n + 1], self._terms[:size], self._tfs[:size], self._lengths[: self.n])
+        for array in arrays:
+            array.flags.writeable = False  # as a segment's are
+        return Forward(*arrays)
 
     @property
     def ordinals(self) -> Int64Array:

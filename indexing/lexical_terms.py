@@ -1,11 +1,12 @@
 """The dictionary of an index: terms to numbers and back.
 
-A saved dictionary is one blob of UTF-8 in byte order with offsets, memory-mapped and searched by bisection; look-ups are
-remembered. Terms that come later get the next numbers.
+A saved dictionary is one blob of UTF-8 in byte order with offsets, memory-mapped and searched by bisection; look-ups
+are remembered. Terms that come later get the next numbers.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ class Vocabulary:
     """Terms and their ids. blob: (bytes,) uint8 · offsets: (n + 1,) int64; the n saved terms ascend, so ids do too."""
 
     def __init__(self, blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
-        self._blob = memoryview(blob)
+        self._blob = memoryview(blob.data)
         self._offsets = offsets
         self.n_saved = len(offsets) - 1
         self._remembered: dict[str, int] = {}
@@ -67,7 +68,7 @@ class Vocabulary:
     def terms(self) -> list[str]:
         """All terms, by id."""
         blob, offsets = bytes(self._blob), self._offsets.tolist()
-        return [blob[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False)] + self._new_terms
+        return [blob[a:b].decode() for a, b in pairwise(offsets)] + self._new_terms
 
     def _bisect(self, term: bytes) -> int:
         blob, offsets = self._blob, self._offsets

@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
-from facetrail.models.errors import Conflict
+from facetrail.models.errors import Conflict, Unavailable
 
 LOCK_FILE = "writer.lock"
 
@@ -22,10 +22,19 @@ class WriterLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Takes the lock of a collection's folder. Raises Conflict naming the holder if there is one."""
+        """Takes the lock of a collection's folder.
+
+        Raises Conflict naming the holder if there is one, Unavailable where the folder cannot be written.
+        """
         self.owner = uuid.uuid4().hex
         path = folder / LOCK_FILE
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise Unavailable(
+                f"{path} cannot be written ({error.strerror}); check the folder's permissions, or open the collection "
+                "for reading only"
+            ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -21,11 +21,12 @@ from facetrail.indexing.build import (
 )
 from facetrail.indexing.collection import Collection, DeleteResult, PutResult
 from facetrail.indexing.filters import parse_filter
+from facetrail.indexing.filters_tree import Group
 from facetrail.indexing.read_write_lock import ReadWriteLock
 from facetrail.indexing.request import SearchRequest, SearchResult
 from facetrail.indexing.search import Question
 from facetrail.indexing.state import IndexState
-from facetrail.models.errors import Conflict
+from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.records import Document
 from facetrail.models.text.encoder import TextEncoder
 
@@ -170,8 +171,15 @@ class Searcher:
             return result
 
     def delete_where(self, tree: dict[str, Any]) -> DeleteResult:
-        """Deletes every document that a filter keeps, in one transaction."""
+        """Deletes every document that a filter keeps, in one transaction. Raises InvalidInput for a filter that says
+        nothing: it would keep, and so delete, everything.
+        """
         condition = parse_filter(tree)
+        if isinstance(condition, Group) and not (condition.must or condition.should or condition.must_not):
+            raise InvalidInput(
+                'an empty filter would delete every document; name what goes, for instance {"year": {"lt": 2000}}',
+                pointer="/filter",
+            )
         with self._writing:
             with self._lock.read():
                 state = self._state

@@ -47,7 +47,10 @@ def build_wheel(folder: Path) -> Path:
     """Builds from a copy of the tracked files, so that leftovers of other builds cannot fill a gap."""
     source = folder / "source"
     tracked = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     ).stdout
     for name in tracked.decode().split("\0"):
         if name and (ROOT / name).is_file():

@@ -2,6 +2,8 @@
 
 import base64
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,11 @@ from fastapi import APIRouter, Request, Response
 
 from facetrail.app.bodies import json_response, read_json
 from facetrail.app.deps import PlainRoute, answers, platform_of, takes
-from facetrail.app.platform import Searchable
 from facetrail.app.schemas import EmbeddingsBody, RerankBody
 from facetrail.app.shapes import EmbeddingsShape, RerankShape
 from facetrail.indexing.index import Float32Array, Float64Array, Hits
 from facetrail.indexing.request import FusionConfig
+from facetrail.indexing.searcher import Searcher
 from facetrail.models.errors import InvalidInput
 
 router = APIRouter(route_class=PlainRoute, tags=["models"])
@@ -33,24 +35,42 @@ async def embeddings(request: Request) -> Response:
     if any(not text.strip() for text in texts):
         raise InvalidInput("an empty text has no embedding; leave it out", pointer="/input")
     searcher = platform.collection(body.collection).searcher
-    name, vectors = await platform.encode(lambda: _encode(searcher, texts, body))
+    name, vectors, n_tokens = await platform.encode(lambda: _encode(searcher, texts, body))
     data = [
         {"object": "embedding", "index": n, "embedding": _written(row, body.encoding_format)}
         for n, row in enumerate(vectors)
     ]
-    n_tokens = sum(len(text.split()) for text in texts)
     usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
     return json_response({"object": "list", "data": data, "model": name, "usage": usage})
 
 
-def _encode(searcher: Searchable, texts: Sequence[str], body: EmbeddingsBody) -> tuple[str, Float32Array]:
+def _encode(searcher: Searcher, texts: Sequence[str], body: EmbeddingsBody) -> tuple[str, Float32Array, int]:
     encoder = searcher.encoder
     if body.dimensions is not None and body.dimensions != encoder.dim:
         raise InvalidInput(
             f"this encoder has {encoder.dim} dimensions and no others; leave it out", pointer="/dimensions"
         )
     encode = encoder.encode_queries if body.input_type == "query" else encoder.encode_documents
-    return encoder.name, np.ascontiguousarray(encode(texts), dtype="<f4")
+    vectors = np.ascontiguousarray(encode(texts), dtype="<f4")
+    return encoder.name, vectors, sum(_count_tokens(encoder.card.source, text) for text in texts)
+
+
+def _count_tokens(source: str, text: str) -> int:
+    tokeniser = _tokeniser(source)
+    return len(text.split()) if tokeniser is None else len(tokeniser.encode(text).ids)
+
+
+@lru_cache(maxsize=8)
+def _tokeniser(source: str) -> Any:
+    from tokenizers import Tokenizer
+
+    path = Path(source) / "tokenizer.json"
+    if not path.is_file():
+        return None
+    tokeniser = Tokenizer.from_file(str(path))
+    tokeniser.no_truncation()
+    tokeniser.no_padding()
+    return tokeniser
 
 
 def _written(row: Float32Array, encoding_format: str) -> Any:
@@ -73,10 +93,12 @@ async def rerank(request: Request) -> Response:
     results = [{"index": n, "relevance_score": float(scores[n])} for n in order]
     if body.return_documents:
         results = [{**r, "document": {"text": texts[n]}} for n, r in zip(order, results, strict=True)]
-    return json_response({"results": results, "meta": {"method": method}})
+    return json_response(
+        {"id": request.scope["state"]["request_id"].decode(), "results": results, "meta": {"method": method}}
+    )
 
 
-def score_texts(searcher: Searchable, query: str, texts: Sequence[str], method: str) -> Float64Array:
+def score_texts(searcher: Searcher, query: str, texts: Sequence[str], method: str) -> Float64Array:
     """Scores of given texts for a query, higher is better. Returns (len(texts),) float64; see `RerankBody.method`."""
     from facetrail.indexing.fusion import fuse
     from facetrail.indexing.lexical import LexicalIndex

@@ -29,12 +29,8 @@ SAVE_OTHER = 0.08
 START = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 END = 1_751_328_000_000  # 2025-07-01T00:00:00Z, exclusive
 METHODS = (
-    "ablation",
-    "bootstrap",
-    "contrastive learning",
-    "Gaussian process",
-    "graph neural network",
-    "randomised controlled trial",
+    *("ablation", "bootstrap", "contrastive learning"),
+    *("Gaussian process", "graph neural network", "randomised controlled trial"),
 )
 
 
@@ -80,9 +76,7 @@ def pick(rng: random.Random, choices: Sequence[str]) -> str:
     return choices[int(rng.random() * len(choices))]
 
 
-def read_one(
-    rng: random.Random, user: str, abstracts: Sequence[Abstract], cited: dict[str, list[str]]
-) -> list[Event]:
+def read_one(rng: random.Random, user: str, abstracts: Sequence[Abstract], cited: dict[str, list[str]]) -> list[Event]:
     """The events of one reader, in order of time."""
     topics = sorted({abstract.topic for abstract in abstracts})
     first = pick(rng, topics)

@@ -1,5 +1,6 @@
 """The cache folder: what may be thrown away at any time and is made again when missing."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -8,12 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from facetrail.models.errors import Unavailable
+
 
 def cache_folder(*parts: str) -> Path:
-    """FACETRAIL_CACHE, else ~/.cache/facetrail; `parts` name a sub-folder, made when missing."""
+    """FACETRAIL_CACHE, else ~/.cache/facetrail; `parts` name a sub-folder, made when missing.
+
+    Raises Unavailable where nothing can be written there.
+    """
     root = os.environ.get("FACETRAIL_CACHE") or Path.home() / ".cache" / "facetrail"
     folder = Path(root, *parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} is read-only")
+    except OSError as error:
+        raise Unavailable(
+            f"the cache folder {folder} cannot be written ({type(error).__name__}); set FACETRAIL_CACHE to another"
+        ) from error
     return folder
 
 
@@ -43,3 +56,26 @@ def write_verdict(path: Path, verdict: dict[str, Any]) -> None:
     """Remembers a JSON object atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(verdict, indent=2, sort_keys=True), encoding="utf-8")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time is inside; the others wait."""
+    from filelock import FileLock
+
+    with FileLock(path):
+        yield
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 hex of a file, remembered by path, size, modification and change time."""
+    state = path.stat()
+    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}"
+    verdict = cache_folder("hashes") / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    remembered = read_verdict(verdict)
+    if remembered is not None and remembered.get("key") == key and isinstance(remembered.get("sha256"), str):
+        return str(remembered["sha256"])
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    write_verdict(verdict, {"key": key, "sha256": digest})
+    return digest

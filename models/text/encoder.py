@@ -1,20 +1,15 @@
 """From text to vector: the seam that indexes and the service see, and the one function that opens an encoder."""
 
-import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from facetrail.models.errors import Damaged
+from facetrail.models.errors import InvalidInput
 from facetrail.models.text.pooling import Pooling
-from facetrail.models.text.source import EncoderSource, Overrides, find_source
-from facetrail.models.text.tokenise import Tokeniser
-
-if TYPE_CHECKING:
-    from facetrail.models.text.bulk import PackedRunner
+from facetrail.models.text.source import Overrides, find_source
 
 Float32Array = NDArray[np.float32]
 Progress = Callable[[int], None]
@@ -62,75 +57,48 @@ class TextEncoder(Protocol):
         """(len(texts), dim) float32 unit rows, in the texts' order. `progress` hears how many texts are done so far."""
 
 
-class LocalEncoder:
-    """An encoder that runs in this process; networks are loaded when first needed. Safe to share between threads."""
+def load_encoder(
+    name: str = "base",
+    *,
+    runtime: Runtime = "auto",
+    bulk: Bulk = "auto",
+    device: str = "auto",
+    query_prefix: str | None = None,
+    document_prefix: str | None = None,
+    pooling: Pooling | None = None,
+    normalise: bool | None = None,
+    max_query_tokens: int | None = None,
+    max_document_tokens: int | None = None,
+    query_cache: int = 1_024,
+    threads: int | None = None,
+) -> TextEncoder:
+    """Opens an encoder; networks are loaded when first needed, so opening is quick.
 
-    def __init__(self, source: EncoderSource, *, runtime: Runtime, bulk: Bulk, device: str) -> None:
-        self.name, self.dim, self.fingerprint = source.name, source.dim, source.fingerprint
-        self._source, self._runtime, self._bulk, self._device = source, runtime, bulk, device
-        self._runner: PackedRunner | None = None
-        self._dtype: Literal["fp32", "bf16", "undecided"] = "undecided"
-        self._lock = threading.Lock()
-        path = source.modules / "tokenizer.json"
-        self._query_tokens = Tokeniser(path, prefix=source.query_prefix, max_tokens=source.max_query_tokens,
-                                       lowercase=source.lowercase)
-        self._document_tokens = Tokeniser(path, prefix=source.document_prefix, max_tokens=source.max_document_tokens,
-                                          lowercase=source.lowercase)
-
-    @property
-    def card(self) -> EncoderCard:
-        """What this encoder is, as far as decided by now."""
-        source = self._source
-        return EncoderCard(
-            name=source.name, source=str(source.folder), dim=source.dim, pooling=source.pooling or "pipeline",
-            normalise=source.normalise, query_prefix=source.query_prefix, document_prefix=source.document_prefix,
-            max_query_tokens=source.max_query_tokens, max_document_tokens=source.max_document_tokens,
-            weights_sha256=source.weights_sha256, dtype_bulk=self._dtype, runtime_query="torch")
-
-    def encode_queries(self, texts: Sequence[str]) -> Float32Array:
-        """See `TextEncoder`."""
-        return self._encode(self._query_tokens, texts, None)
-
-    def encode_documents(self, texts: Sequence[str], *, progress: Progress | None = None) -> Float32Array:
-        """See `TextEncoder`."""
-        return self._encode(self._document_tokens, texts, progress)
-
-    def _encode(self, tokens: Tokeniser, texts: Sequence[str], progress: Progress | None) -> Float32Array:
-        vectors = self._loaded().encode(tokens, texts, progress)
-        if not np.isfinite(vectors).all():
-            raise Damaged(f"the encoder {self.name!r} gave vectors that are not finite; its weights are unusable, "
-                          f"install it again or choose another")
-        return vectors
-
-    def _loaded(self) -> "PackedRunner":
-        with self._lock:
-            if self._runner is None:
-                import torch
-                from safetensors.torch import load_file
-
-                from facetrail.models.text.bert import PackedBert
-                from facetrail.models.text.bulk import PackedRunner
-
-                source = self._source
-                assert source.pooling is not None
-                self._dtype = "bf16" if self._bulk == "bf16" else "fp32"
-                dtype = torch.bfloat16 if self._dtype == "bf16" else torch.float32
-                device = "cpu" if self._device == "auto" else self._device
-                network = PackedBert(load_file(source.weights[0]), source.config, dtype=dtype, device=torch.device(device))
-                self._runner = PackedRunner(network, source.pooling, normalise=source.normalise, dim=source.dim)
-            return self._runner
-
-
-def load_encoder(name: str = "base", *, runtime: Runtime = "auto", bulk: Bulk = "auto", device: str = "auto",
-                 query_prefix: str | None = None, document_prefix: str | None = None, pooling: Pooling | None = None,
-                 normalise: bool | None = None, max_query_tokens: int | None = None,
-                 max_document_tokens: int | None = None) -> TextEncoder:
-    """Opens an encoder.
-
-    name: "base" (all-MiniLM-L6-v2 from the package index, checked by sha256), a folder saved by sentence-transformers or
-    transformers, or a hub name. The options left None are taken from the folder.
+    name: "base" (all-MiniLM-L6-v2 from the package index, checked by sha256), a folder saved by sentence-transformers
+    or transformers, or a hub name. The options from query_prefix to max_document_tokens are taken from the folder when
+    None and are part of the fingerprint; normalise=False gives up unit rows.
+    runtime: what encodes a few queries; "auto" takes ONNX Runtime where it equals torch, else torch with a warning.
+    bulk: number format for many texts; "auto" takes bf16 where the processor has it and it ranks as fp32 does.
+    device: "auto", "cpu", "cuda", "cuda:1"; for the bulk path. query_cache: query vectors kept, 0 for none.
+    threads: threads of one query; None: OMP_NUM_THREADS, else up to 4 cores.
     Raises NotFound (no such encoder), Damaged (weights are not what they should be), InvalidInput (an option).
     """
-    overrides = Overrides(query_prefix=query_prefix, document_prefix=document_prefix, pooling=pooling, normalise=normalise,
-                          max_query_tokens=max_query_tokens, max_document_tokens=max_document_tokens)
-    return LocalEncoder(find_source(name, overrides), runtime=runtime, bulk=bulk, device=device)
+    if query_cache < 0 or (threads is not None and threads < 1):
+        raise InvalidInput("query_cache must be 0 or more and threads 1 or more; leave them out for the defaults")
+    overrides = Overrides(
+        query_prefix=query_prefix,
+        document_prefix=document_prefix,
+        pooling=pooling,
+        normalise=normalise,
+        max_query_tokens=max_query_tokens,
+        max_document_tokens=max_document_tokens,
+    )
+    source = find_source(name, overrides)
+    if source.pooling is None and (bulk == "bf16" or runtime == "onnx"):
+        raise InvalidInput(
+            f"the pipeline of {name!r} has modules of its own and runs in fp32 on torch only; leave runtime "
+            f"and bulk at auto"
+        )
+    from facetrail.models.text.local import LocalEncoder
+
+    return LocalEncoder(source, runtime=runtime, bulk=bulk, device=device, query_cache=query_cache, threads=threads)

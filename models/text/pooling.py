@@ -1,6 +1,6 @@
 """From token states to one vector: pure functions of tensors.
 
-They take rows of equal length, so no mask is needed: the encoder groups texts by length. `masked` is the form for padded
+`pool` takes rows of equal length, so it needs no mask: the encoder groups texts by length. `masked_pool` is for padded
 batches of architectures that need padding.
 """
 
@@ -33,4 +33,5 @@ def masked_pool(states: "Tensor", mask: "Tensor", pooling: Pooling) -> "Tensor":
 
 def unit_rows(vectors: "Tensor") -> "Tensor":
     """Rows divided by their length; a row of zeros stays zero. (n, d) → (n, d)."""
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    length: Tensor = vectors.norm(dim=1, keepdim=True)
+    return vectors / length.clamp_min(1e-12)

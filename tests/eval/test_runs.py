@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facetrail.eval.metrics import evaluate_run, ordered
-from facetrail.eval.runs import read_run, read_trec_qrels, write_qrels, write_run
+from facetrail.eval.runs import read_run, write_qrels, write_run
+from facetrail.indexing.corpus import read_qrels
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=8).filter(
@@ -52,21 +53,16 @@ def test_a_written_run_has_six_columns_and_ranks_from_one(tmp_path: Path) -> Non
     assert (tmp_path / "r").read_text() == "q1 Q0 a 1 2.0 bm25\nq1 Q0 b 2 1.0 bm25\n"
 
 
-@pytest.mark.parametrize("name", ["qrels.txt", "qrels.txt.gz"])
+@pytest.mark.parametrize("name", ["qrels.txt", "qrels.txt.gz", "test.tsv", "test.tsv.gz"])
 def test_judgements_come_back(tmp_path: Path, name: str) -> None:
     qrels = {"q1": {"a": 2, "b": 0}, "q2": {"a": 1}}
     write_qrels(tmp_path / name, qrels)
-    assert read_trec_qrels(tmp_path / name) == qrels
+    assert read_qrels(tmp_path / name) == qrels
 
 
 def test_judgements_in_beir_form(tmp_path: Path) -> None:
     write_qrels(tmp_path / "test.tsv", {"q1": {"a": 2}})
     assert (tmp_path / "test.tsv").read_text() == "query-id\tcorpus-id\tscore\nq1\ta\t2\n"
-
-
-def test_a_negative_grade_is_not_relevant(tmp_path: Path) -> None:
-    (tmp_path / "q").write_text("q1 0 a -2\nq1 0 b 1\n")
-    assert read_trec_qrels(tmp_path / "q") == {"q1": {"a": 0, "b": 1}}
 
 
 @pytest.mark.parametrize(
@@ -86,17 +82,6 @@ def test_a_bad_line_of_a_run_is_named(tmp_path: Path, name: str, text: str, said
     (tmp_path / name).write_text(text)
     with pytest.raises(InvalidInput, match=said):
         read_run(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("q1 0 a\n", "q:1: 3 columns"), ("q1 0 a 1\nq1 0 b yes\n", "q:2: the grade 'yes'"),
-     ("q1 0 a 1\nq1 0 a 2\n", "q:2: 'a' has two different grades")],
-)  # fmt: skip
-def test_a_bad_line_of_judgements_is_named(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "q").write_text(text)
-    with pytest.raises(InvalidInput, match=said):
-        read_trec_qrels(tmp_path / "q")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

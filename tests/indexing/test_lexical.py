@@ -1,18 +1,15 @@
 """BM25: the contract of every index, and exactness after any sequence of changes."""
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from facetrail.indexing.index import Hits
-from facetrail.indexing.lexical import LexicalConfig, LexicalIndex
+from facetrail.indexing.lexical import LexicalIndex
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from contracts.index_contract import IndexContract, same  # noqa: E402
+from contracts.index_contract import IndexContract
 
 WORDS = [f"w{chr(97 + i // 26)}{chr(97 + i % 26)}x" for i in range(300)]
 

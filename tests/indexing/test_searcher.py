@@ -287,6 +287,10 @@ def test_delete_where_takes_what_the_filter_keeps(open_collection: Open) -> None
     assert len(result.deleted) == 20
     assert searcher.info().n_documents == 20
     assert all(h.payload and h.payload.metadata["year"] >= 2010 for h in ask(searcher, query="graph", limit=40).hits)
+    for nothing in ({}, {"must": []}):
+        with pytest.raises(InvalidInput, match="every document|empty"):
+            searcher.delete_where(nothing)
+    assert searcher.info().n_documents == 20
 
 
 def test_a_read_only_searcher_follows_the_switch_of_another(open_collection: Open, hash_encoder: Any) -> None:

