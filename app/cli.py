@@ -71,6 +71,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left; Python would complain once more at exit
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that may not be written: nobody's bug, and every write is whole
+        place = f" at {error.filename}" if error.filename else ""
+        print(
+            f"facetrail: the system refused ({error.strerror or error}){place}; make room or check rights",
+            file=sys.stderr,
+        )  # noqa: T201
+        sys.exit(1)
 
 
 if __name__ == "__main__":

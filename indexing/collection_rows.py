@@ -57,7 +57,9 @@ def encode(position: int, document: Document, max_bytes: int) -> Row:
     try:
         sections = json.dumps([[s.name, s.text] for s in document.sections], ensure_ascii=False)
         check_json(document.metadata, depth=0)
-        metadata = json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        metadata = json.dumps(
+            dict(document.metadata), ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=dict
+        )
         parts = [p.encode() for p in (document.id, document.title, document.text, sections, metadata)]
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}", pointer=f"/documents/{position}/metadata") from error

@@ -16,13 +16,15 @@ export function drawFilters(form, fields, filter, change) {
     return 1;
   }
   const choose = (key, choice) => change(filterOf(new Map([...choices, [key, choice]])));
-  const open = new Set([...form.querySelectorAll("details")].filter((d) => d.open).map((d) => d.dataset.key));
+  const drawn = [...form.querySelectorAll("details")];
+  const open = new Set(drawn.filter((d) => d.open).map((d) => d.dataset.key));
+  const whole = new Set(drawn.filter((d) => d.dataset.whole).map((d) => d.dataset.key));
   const isNew = form.childElementCount === 0;
   const groups = Object.values(fields).filter(isUseful).sort(byPlace).map((field, n) => {
     const choice = choices.get(field.key);
     const isRange = field.kinds.every((kind) => kind === "number") && !choice?.any;
-    const control = isRange ? range(field, choice ?? {}, choose) : boxes(field, choice?.any ?? [], choose);
-    return el("details", { "data-key": field.key, open: choice || (isNew ? n < OPEN : open.has(field.key)) ? true : null },
+    const control = isRange ? range(field, choice ?? {}, choose) : boxes(field, choice?.any ?? [], choose, whole.has(field.key));
+    return el("details", { "data-key": field.key, "data-whole": whole.has(field.key), open: choice || (isNew ? n < OPEN : open.has(field.key)) ? true : null },
       el("summary", {}, label(field.key), choice ? el("span", { class: "set" }, el("span", { class: "unseen" }, "set")) : null),
       el("div", { role: "group", "aria-label": label(field.key), class: isRange ? "range" : "boxes" }, control));
   });
@@ -41,24 +43,37 @@ function isUseful(field) {
 const place = (key) => (FIRST.includes(key) ? FIRST.indexOf(key) : FIRST.length);
 const byPlace = (a, b) => place(a.key) - place(b.key) || (a.key < b.key ? -1 : 1);
 
-function boxes(field, chosen, choose) {
+/** The panel is drawn anew after each change. Returns a function that gives the control in use its focus back. */
+export function keepFocus(form) {
+  const at = document.activeElement;
+  const key = form.contains(at) ? at.closest("details")?.dataset.key : undefined;
+  if (key === undefined) return () => {};
+  const [name, value] = at.dataset.value !== undefined ? ["data-value", at.dataset.value] : ["data-bound", at.dataset.bound];
+  return () => {
+    const group = [...form.querySelectorAll("details")].find((details) => details.dataset.key === key);
+    [...(group?.querySelectorAll("input") ?? [])].find((one) => one.getAttribute(name) === value)?.focus();
+  };
+}
+
+function boxes(field, chosen, choose, isWhole) {
   const listed = field.values.map((v) => v.value);
   const unlisted = chosen.filter((value) => !listed.includes(value)).map((value) => ({ value, n_documents: null }));
   const rows = [...unlisted, ...field.values].map((row) => box(field.key, row, chosen, choose));
-  const isLong = rows.length > SHOWN + 1;
   const list = el("ul", { id: newId("values") }, rows);
-  if (!isLong) return list;
+  const n_rest = field.n_values - field.values.length;
+  const note = n_rest > 0 ? el("p", { class: "note" }, `${plural(n_rest, "rarer value")} not listed`) : null;
+  if (isWhole || rows.length <= SHOWN + 1) return [list, note];
   rows.forEach((row, n) => { row.hidden = n >= SHOWN && !row.querySelector("input").checked; });
   const button = el("button", { type: "button", class: "quiet", "aria-expanded": "false", "aria-controls": list.id },
     `${rows.filter((row) => row.hidden).length} more`);
   button.addEventListener("click", () => {
     const next = rows.find((row) => row.hidden);
     rows.forEach((row) => { row.hidden = false; });
+    list.closest("details").dataset.whole = "true";
     next?.querySelector("input").focus();
     button.remove();
   });
-  const rest = field.n_values - field.values.length;
-  return [list, button, rest > 0 ? el("p", { class: "note rest" }, `${plural(rest, "rarer value")} not listed`) : null];
+  return [list, button, note];
 }
 
 function box(key, { value, n_documents }, chosen, choose) {

@@ -38,9 +38,9 @@ export class Trouble {
     const note = el("p", { class: "note" });
     const box = el("div", { class: "problem", role: "alert" },
       el("p", { class: "headline" }, headline(problem, isBusy)),
-      el("p", { class: "detail" }, problem.message),
+      el("p", { class: "detail" }, sentence(problem.message)),
       problem.pointer ? el("p", { class: "note" }, "At ", el("code", {}, problem.pointer)) : null,
-      note, el("p", { class: "buttons" }, button("Try again", () => { this.n_waits = 0; again(); }), buttons));
+      note, el("p", { class: "buttons" }, again ? button("Try again", () => { this.n_waits = 0; again(); }) : null, buttons));
     this.place.replaceChildren(box);
     if (problem.status === 0) this.again = again;
     if (isBusy && problem.retryAfter > 0 && this.n_waits < WAITS) {
@@ -69,6 +69,8 @@ export class Trouble {
     input.focus();
   }
 }
+
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 function headline(problem, isBusy) {
   if (isBusy) return "The service is busy.";

@@ -231,7 +231,7 @@ def write(measured: dict[str, dict[str, list[float]]], loads: dict[str, Any], ar
         comparisons=comparisons,
         seeds=[],
         meter={"name": "connections", "equal_within": 0.0},
-        command=f"python -m facetrail.eval.benchmarks.service --rounds {arguments.rounds} --seconds {arguments.seconds:g}",
+        command=f"python -m facetrail.eval.benchmarks.service --rounds {arguments.rounds}",
         notes="Medians over alternating rounds. Server and load generator share the machine's cores.",
         folder=arguments.out,
     )

@@ -155,7 +155,7 @@ CASES = [
     # conflicts
     Case(5, "already holds", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{c}", "--mode-set", "lexical"),
     Case(5, "other files", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}", "--mode-set", "lexical"),
-    Case(5, "file", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/good.jsonl", "--mode-set", "lexical"),
+    Case(5, "made a folder", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/good.jsonl", "--mode-set", "lexical"),
     Case(5, "exist", "index", "snapshot", "{c}", "--out", "{e}"),
     Case(5, "exist|holds", "index", "restore", "{c}", "--out", "{l}"),
     Case(5, "writ|lock", "index", "add", "{locked}", "--corpus", "{t}/good.jsonl"),

@@ -55,7 +55,10 @@ def append(text: str) -> Callable[[Path], None]:
 
 
 def overwrite(content: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(content) and None
+    def change(path: Path) -> None:
+        path.write_bytes(content)
+
+    return change
 
 
 DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -360,3 +361,8 @@ def test_a_folder_that_cannot_be_written_says_so(collection: Collection) -> None
         Collection.open(collection.folder, writable=True)
     with Collection.open(collection.folder) as reader:
         assert reader.count() == 0
+
+
+def test_metadata_of_any_mapping_is_stored_as_an_object(collection: Collection) -> None:
+    collection.put([Document("a", "t", metadata=MappingProxyType({"k": MappingProxyType({"l": (1, 2)})}))])
+    assert collection.get("a").metadata == {"k": {"l": [1, 2]}}
