@@ -63,7 +63,7 @@ class HashEncoder:
     def _vector(self, text: str) -> NDArray[np.float64]:
         total = np.zeros(self.dim)
         for word in [self.salt, *text.lower().split()]:
-            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+            seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "replace")).digest()[:8], "big")
             total += np.random.default_rng(seed).standard_normal(self.dim)
         return np.asarray(total / np.linalg.norm(total))
 

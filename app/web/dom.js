@@ -8,16 +8,17 @@ export function el(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "on") {
       for (const [event, handler] of Object.entries(value)) node.addEventListener(event, handler);
-    } else if (value !== false && value !== null && value !== undefined) {
+    } else if (value != null && value !== false) {
       node.setAttribute(name, value === true ? "" : value);
     }
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  replace(node, ...children);
   return node;
 }
 
+/** Gives a node new children; lists are opened, null is left out. */
 export function replace(node, ...children) {
-  node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
 }
 
 /** A horizontal bar; `share` in [-1, 1]. Widths are set through the object model, which the style policy allows. */
