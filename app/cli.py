@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         get_command(app)(list(argv) if argv is not None else None, prog_name="facetrail")
     except FacetrailError as error:
-        print(f"facetrail: {error}", file=sys.stderr)  # noqa: T201
+        typer.echo(f"facetrail: {error}", err=True)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -73,10 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except OSError as error:  # a full disk, a folder that may not be written: nobody's bug, and every write is whole
         place = f" at {error.filename}" if error.filename else ""
-        print(
-            f"facetrail: the system refused ({error.strerror or error}){place}; make room or check rights",
-            file=sys.stderr,
-        )  # noqa: T201
+        typer.echo(
+            f"facetrail: the system refused ({error.strerror or error}){place}; make room or check rights", err=True
+        )
         sys.exit(1)
 
 

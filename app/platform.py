@@ -8,19 +8,22 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import orjson
+
 from facetrail.app.errors import Busy
 from facetrail.app.logging import service_log
+from facetrail.app.served import BuildState, Collection
 from facetrail.app.settings import Settings
 from facetrail.app.work import WorkPool
 from facetrail.indexing.request import SearchRequest, SearchResult
 from facetrail.models.errors import Conflict, FacetrailError, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from facetrail.indexing.searcher import CollectionInfo, Searcher
+    from facetrail.indexing.searcher import Searcher
 
 T = TypeVar("T")
 WATCH_SECONDS = 1.0
@@ -31,34 +34,6 @@ INLINE_BODY = 8 * 1024
 """Bytes of a request that may still be answered on the event loop: longer ones carry long texts or large filters."""
 BULK_WAIT, WRITE_WAIT = 5.0, 30.0
 """Seconds that embeddings and rankings, and writes, may wait for their worker: their callers are batch jobs."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildState:
-    """The newest background build of a collection. Times are seconds since the epoch."""
-
-    status: Literal["none", "running", "done", "failed"] = "none"
-    started: float | None = None
-    finished: float | None = None
-    generation: int | None = None
-    error: str | None = None
-
-
-@dataclass
-class Collection:
-    """One open collection and what the service remembers of it."""
-
-    name: str
-    searcher: "Searcher"
-    info: "CollectionInfo"
-    build: BuildState = BuildState()
-    writers: int = 0
-    """Writes and builds under way: while any is, a search may wait for a lock and must not do so on the event loop."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def refresh(self) -> None:
-        """Reads counts again after a write or a build."""
-        self.info = self.searcher.info()
 
 
 class Platform:
@@ -156,10 +131,18 @@ class Platform:
             and request.like is None
         )
 
-    async def search(self, collection: Collection, request: SearchRequest, size: int) -> SearchResult:
-        """One page of hits. size: bytes of the request."""
-        if self.is_quick(collection, request, size):
-            return collection.searcher.search(request)
+    def search_now(
+        self, collection: Collection, request: SearchRequest
+    ) -> tuple[SearchResult, list[orjson.Fragment | None] | None]:
+        """A quick search on the event loop: the page, and its payloads as JSON where they need not be explained."""
+        searcher = collection.searcher
+        if not request.with_payload or request.explain:
+            return searcher.search(request), None
+        result = searcher.search(request.model_copy(update={"with_payload": False}))
+        return result, collection.payloads.of([hit.id for hit in result.hits], searcher.collection.get_many)
+
+    async def search(self, collection: Collection, request: SearchRequest) -> SearchResult:
+        """One page of hits, in a thread."""
         return await self.searching.run(lambda: collection.searcher.search(request))
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -174,16 +157,18 @@ class Platform:
             )
 
         def run() -> T:
-            with collection.lock:
-                collection.writers += 1
             try:
                 return task(collection.searcher)
             finally:
-                with collection.lock:
-                    collection.writers -= 1
-                collection.refresh()
+                collection.end_write()
 
-        return await self.writing.run(run)
+        collection.begin_write()
+        try:
+            started = self.writing.submit(run)
+        except Busy:
+            collection.end_write()
+            raise
+        return await self.writing.result(started)
 
     def start_build(self, collection: Collection) -> BuildState:
         """Starts a rebuild in the background; searches go on, and the switch drops none.
@@ -198,7 +183,7 @@ class Platform:
             if collection.build.status == "running":
                 raise Conflict(f"a build of {collection.name!r} is running; wait until its state is 'done'")
             collection.build = BuildState("running", started=time.time())
-            collection.writers += 1
+        collection.begin_write()
         thread = threading.Thread(target=self._build, args=(collection,), name=f"facetrail-build-{collection.name}")
         self._builds = [build for build in self._builds if build.is_alive()] + [thread]
         thread.start()
@@ -217,9 +202,7 @@ class Platform:
                 state, status="failed", error=f"an unexpected {type(error).__name__}; see the service's log"
             )
         finally:
-            with collection.lock:
-                collection.writers -= 1
-            collection.refresh()
+            collection.end_write()
             collection.build = replace(state, finished=time.time())
 
     # -- telling -----------------------------------------------------------------------------------------------------

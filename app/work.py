@@ -48,11 +48,19 @@ class WorkPool:
 
     async def run(self, task: Callable[[], T]) -> T:
         """The task's result. Raises Busy, or Refused 503 when it takes longer than the timeout."""
+        return await self.result(self.submit(task))
+
+    def submit(self, task: Callable[[], T]) -> "Future[T]":
+        """Hands a task in. Raises Busy; once this returns, the task runs unless the pool closes first."""
         self.check()
         with self._lock:
             self._pending += 1
         future = self._executor.submit(self._timed, task)
         future.add_done_callback(self._finished)
+        return future
+
+    async def result(self, future: "Future[T]") -> T:
+        """Waits for a task handed in. Raises Refused 503 at the timeout; a task that runs already runs on."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.wrap_future(future)

@@ -1,6 +1,6 @@
 """Chooses the weight of the dense ranker on dev judgements; test judgements choose nothing.
 
-The two rankers are asked once; the weights are tried on their runs with the fusion that the searcher itself uses.
+Every weight is tried by searching with it, so that the curve is what a user of that weight gets.
 """
 
 import hashlib
@@ -85,28 +85,32 @@ def tune_weight(
     draft = _tuned(dev, dict.fromkeys(grid, 0.0), grid[0], method, measure, allow_same)
     if reporting is not None:
         draft.refuse_leak(reporting)
-    lexical, _ = search_run(searcher, dev, mode="lexical", exclude_self=exclude_self, progress=progress)
-    dense, _ = search_run(searcher, dev, mode="dense", exclude_self=exclude_self, progress=progress)
-    curve = weight_curve(lexical, dense, dev.qrels, grid, method=method, measure=measure)
+    curve = weight_curve(
+        searcher, dev, grid, method=method, measure=measure, exclude_self=exclude_self, progress=progress
+    )
     best = min(grid, key=lambda weight: (-round(curve[weight], 12), abs(weight - 0.5), weight))
     return _tuned(dev, curve, best, method, measure, allow_same)
 
 
 def weight_curve(
-    lexical: RankedRun,
-    dense: RankedRun,
-    qrels: Qrels,
+    searcher: SearchesMany,
+    dataset: RetrievalDataset,
     grid: Sequence[float],
     *,
     method: Method = "z",
     measure: str = "nDCG@10",
+    exclude_self: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[float, float]:
-    """Weight of the dense ranker → mean of the measure."""
-    runs = {"lexical": lexical, "dense": dense}
-    return {
-        weight: evaluate_run(fuse_runs(runs, fusion_of(weight, method)), qrels, [measure]).mean(measure)
-        for weight in grid
-    }
+    """Weight of the dense ranker → mean of the measure over the data set's queries."""
+    curve = {}
+    for weight in grid:
+        fusion = fusion_of(weight, method)
+        run, _ = search_run(
+            searcher, dataset, mode="hybrid", fusion=fusion, exclude_self=exclude_self, progress=progress
+        )
+        curve[weight] = evaluate_run(run, dataset.qrels, [measure]).mean(measure)
+    return curve
 
 
 def fusion_of(weight: float, method: Method = "z") -> FusionConfig:
@@ -115,7 +119,10 @@ def fusion_of(weight: float, method: Method = "z") -> FusionConfig:
 
 
 def fuse_runs(runs: Mapping[str, RankedRun], config: FusionConfig, *, depth: int = 1_000) -> RankedRun:
-    """Fuses whole runs, query by query, with `facetrail.indexing.fusion`; keeps the `depth` best of each query."""
+    """Fuses whole runs, query by query, with `facetrail.indexing.fusion`; keeps the `depth` best of each query.
+
+    A search also fuses what is tied with a source's last document, which a run has cut: the two may differ a little.
+    """
     import numpy as np
 
     from facetrail.indexing.fusion import fuse

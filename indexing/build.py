@@ -41,8 +41,8 @@ class BuildConfig:
     encoder_options: Mapping[str, Any] = field(default_factory=dict)
     """Prefixes, pooling and lengths that differ from the encoder's own; see `load_encoder`."""
     modes: tuple[str, ...] = ("lexical", "dense")
-    lexical: LexicalConfig = LexicalConfig()
-    dense: DenseConfig = DenseConfig()
+    lexical: LexicalConfig = field(default_factory=lambda: LexicalConfig())
+    dense: DenseConfig = field(default_factory=lambda: DenseConfig())
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ def build_collection(
     with _open_or_create(corpus, out, config, encoder, resume) as collection:
         rows = RowReport()
         if corpus is not None:
-            with _timed(seconds, "read"):
+            with _Timed(seconds, "read"):
                 _read(collection, corpus, rows, strict, progress)
         if collection.count() == 0:
             raise InvalidInput(f"{corpus or out} holds no document to index; {rows.summary()}")
         if collection.settings.encoder is not None:
             encoder = encoder or recorded_encoder(collection)
-            with _timed(seconds, "encode"):
+            with _Timed(seconds, "encode"):
                 encode_missing(collection, encoder, progress)
-        with _timed(seconds, "index"):
+        with _Timed(seconds, "index"):
             number = build_generation(collection, progress)
         return BuildReport(number, collection.count(), rows, seconds)
 
@@ -101,10 +101,10 @@ def _open_or_create(
     unknown = set(config.modes) - {"lexical", "dense"}
     if unknown or not config.modes:
         raise InvalidInput(f"--mode-set takes lexical and dense, not {', '.join(sorted(unknown)) or 'nothing'}")
-    if "dense" in config.modes:
-        encoder = encoder or load_encoder(config.encoder, **config.encoder_options)
-    else:
+    if "dense" not in config.modes:
         encoder = None
+    elif encoder is None:
+        encoder = load_encoder(config.encoder, **config.encoder_options)
     return Collection.create(
         out,
         CollectionSettings(
@@ -119,7 +119,7 @@ def _open_or_create(
     )
 
 
-class _timed:
+class _Timed:
     """Adds the wall time of a block to a dictionary of seconds."""
 
     def __init__(self, seconds: dict[str, float], step: str) -> None:
@@ -160,8 +160,8 @@ def require_same_encoder(collection: Collection, encoder: TextEncoder) -> None:
     if built_with is not None and encoder.fingerprint != built_with:
         raise Conflict(
             f"the collection was built with encoder {collection.settings.encoder!r} ({built_with[:12]}), not "
-            f"{encoder.name!r} ({encoder.fingerprint[:12]}): weights, pooling, prefixes or maximum length differ; open it "
-            f"with that encoder, or build a new collection with `facetrail index build --encoder {encoder.name}`"
+            f"{encoder.name!r} ({encoder.fingerprint[:12]}): weights, pooling, prefixes or length differ; "
+            f"open it with that encoder, or build a new collection with `facetrail index build --encoder {encoder.name}`"
         )
 
 
@@ -186,7 +186,10 @@ def encode_missing(collection: Collection, encoder: TextEncoder, progress: Progr
             progress=lambda n, start=start: progress("encode", start + n, total),  # type: ignore[misc]
         )
         collection.store_vectors(
-            [document.id for document, _ in block], [content_hash for _, content_hash in block], encoder.fingerprint, vectors
+            [document.id for document, _ in block],
+            [content_hash for _, content_hash in block],
+            encoder.fingerprint,
+            vectors,
         )
         done += len(block)
         progress("encode", done, total)
@@ -200,7 +203,9 @@ def build_generation(collection: Collection, progress: Progress = no_progress) -
         ids = view.ids_in_order()
         state = IndexState.empty(
             lexical=LexicalConfig.model_validate(settings.lexical) if settings.lexical is not None else None,
-            dense=(settings.dim, DenseConfig.model_validate(settings.dense)) if settings.dim and settings.dense else None,
+            dense=(settings.dim, DenseConfig.model_validate(settings.dense))
+            if settings.dim and settings.dense
+            else None,
             ids=ids,
         )
         done = 0

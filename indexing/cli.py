@@ -28,21 +28,29 @@ def parse_filter_option(text: str | None) -> dict[str, Any] | None:
     try:
         tree = json.loads(text)
     except ValueError as error:
-        raise InvalidInput(f"--filter is not JSON ({error}); try --filter '{{\"year\": {{\"gte\": 2020}}}}'") from error
+        raise InvalidInput(f'--filter is not JSON ({error}); try --filter \'{{"year": {{"gte": 2020}}}}\'') from error
     if not isinstance(tree, dict):
-        raise InvalidInput("--filter must be a JSON object, for instance '{\"topic\": \"graph learning\"}'")
+        raise InvalidInput('--filter must be a JSON object, for instance \'{"topic": "graph learning"}\'')
     return tree
 
 
 @index_app.command()
 def build(
-    out: Annotated[Path | None, typer.Option(help="Folder of the collection to make or rebuild.", metavar="DIR")] = None,
-    folder: Annotated[Path | None, typer.Argument(help="The same as --out, to rebuild in place.", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the collection to make or rebuild.", metavar="DIR")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="The same as --out, to rebuild in place.", metavar="DIR")
+    ] = None,
     corpus: Annotated[
         Path | None,
-        typer.Option(help="BEIR folder, JSON Lines, CSV or Parquet; left out: rebuild from the collection.", metavar="PATH"),
+        typer.Option(
+            help="BEIR folder, JSON Lines, CSV or Parquet; left out: rebuild from the collection.", metavar="PATH"
+        ),
     ] = None,
-    encoder: Annotated[str, typer.Option(help="base, or a sentence-transformers or transformers folder or name.")] = "base",
+    encoder: Annotated[
+        str, typer.Option(help="base, or a sentence-transformers or transformers folder or name.")
+    ] = "base",
     mode_set: Annotated[str, typer.Option(help="Indexes to build: lexical, dense or both.")] = "lexical,dense",
     dense_kind: Annotated[
         Literal["auto", "exact", "pq", "ivf", "hnsw"], typer.Option(help="Vector index; auto chooses by size.")
@@ -103,10 +111,19 @@ def add(
         documents = read_corpus(corpus, strict=strict, report=rows)
         while batch := list(islice(documents, 1_000)):
             result = searcher.put(batch)
-            created, updated, unchanged = created + result.created, updated + result.updated, unchanged + result.unchanged
+            created, updated, unchanged = (
+                created + result.created,
+                updated + result.updated,
+                unchanged + result.unchanged,
+            )
     if as_json:
         print_json(
-            {"created": created, "updated": updated, "unchanged": unchanged, "problems": [asdict(p) for p in rows.problems]}
+            {
+                "created": created,
+                "updated": updated,
+                "unchanged": unchanged,
+                "problems": [asdict(p) for p in rows.problems],
+            }
         )
         return
     for problem in rows.problems[:20]:
@@ -118,7 +135,9 @@ def add(
 def delete(
     folder: Folder,
     ids: Annotated[list[str] | None, typer.Option("--id", help="Id to delete; repeat for more.")] = None,
-    filter_: Annotated[str | None, typer.Option("--filter", help="Delete what this filter keeps.", metavar="JSON")] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="Delete what this filter keeps.", metavar="JSON")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Deletes documents by id or by filter, in one transaction."""

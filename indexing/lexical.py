@@ -59,7 +59,7 @@ class LexicalIndex:
         self.config = config or LexicalConfig()
         self.analyser = Analyser(self.config.analyser)
         self._scratch = Scratch()
-        self._table: tuple[float, Float64Array] = (-1.0, np.empty(0))
+        self._table: tuple[Float64Array, Float64Array] = (np.full(3, -1.0), np.empty(0))
         self._segments: list[Segment] = []
         self._n_live = self._total_length = 0
         self._start_from(Segment.build(*join([]), 0), Vocabulary.of([]))
@@ -249,14 +249,10 @@ class LexicalIndex:
             return EMPTY_HITS
         scratch = self._scratch
         scratch.fit(max(map(len, self._segments)), len(self._df))
-        scratch.slots[weighted.term_ids] = np.arange(len(weighted.term_ids), dtype=np.int32)
-        try:
-            found = [search_segment(part, weighted, k, allowed, scratch) for part in self._segments]
-            if len(self._tail):
-                rows, tail = self._tail.visible_rows(allowed), self._tail
-                found.append(score_rows(tail.ordinals, tail.forward, rows, weighted, scratch, is_ordered=False))
-        finally:
-            scratch.slots[weighted.term_ids] = -1
+        found = [search_segment(part, weighted, k, allowed, scratch) for part in self._segments if len(part)]
+        if len(self._tail):
+            rows, tail = self._tail.visible_rows(allowed), self._tail
+            found.append(score_rows(tail.ordinals, tail.forward, rows, weighted, scratch, is_ordered=False))
         return ranked(found, k)
 
     def _idf(self, df: int) -> float:
@@ -272,17 +268,16 @@ class LexicalIndex:
                 is_ordered, last = is_ordered and term_id > last, term_id
         if not ids:
             return None
-        return Weighted(np.array(ids, np.int64), np.array(weights), is_ordered, self._norm(), self._impacts())
+        return Weighted(np.array(ids, np.int64), np.array(weights), max(ids), is_ordered, *self._impacts())
 
-    def _norm(self) -> Float64Array:
-        return np.array([self.config.k1, self.config.b, self.avgdl])
-
-    def _impacts(self) -> Float64Array:
-        avgdl, table = self._table
-        if avgdl != self.avgdl:
-            table = impact_table(self.config.k1, self.config.b, self.avgdl)
-            self._table = (self.avgdl, table)
-        return table
+    def _impacts(self) -> tuple[Float64Array, Float64Array]:
+        """(k1, b, avgdl) and the table of impacts, kept until avgdl changes."""
+        norm, table = self._table
+        if norm[2] != self.avgdl:
+            norm = np.array([self.config.k1, self.config.b, self.avgdl])
+            table = impact_table(*norm)
+            self._table = (norm, table)
+        return norm, table
 
     def explain(self, query: str, ordinal: int) -> list[TermContribution]:
         """Each matching term's share of the document's score, in byte order; added left to right they give its bits.

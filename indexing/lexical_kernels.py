@@ -225,3 +225,19 @@ def order_ties(ordinals: Any, scores: Any) -> None:
             if i - first > 1:
                 ordinals[first:i].sort()
             first = i
+
+
+@kernel
+def rank_few(ordinals: Any, scores: Any, k: int) -> Any:
+    """Sorts a few hits by score descending, then ordinal ascending; returns how many are the k best with their ties."""
+    n = len(scores)
+    for i in range(1, n):
+        ordinal, score, j = ordinals[i], scores[i], i - 1
+        while j >= 0 and (scores[j] < score or (scores[j] == score and ordinals[j] > ordinal)):
+            ordinals[j + 1], scores[j + 1] = ordinals[j], scores[j]
+            j -= 1
+        ordinals[j + 1], scores[j + 1] = ordinal, score
+    last = min(k, n)
+    while last < n and scores[last] == scores[last - 1]:
+        last += 1
+    return last

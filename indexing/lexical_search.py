@@ -11,6 +11,8 @@ from facetrail.indexing.lexical_segment import Forward, Segment
 
 POSTINGS_PER_ROW = 400
 """A forward list takes about as long to score as this many postings."""
+FEW = 48
+"""Hits that are sorted by insertion."""
 
 Found = tuple[Int64Array, Float64Array]
 """Ordinals and scores, in any order, a superset of the k best with their ties."""
@@ -19,11 +21,13 @@ Found = tuple[Int64Array, Float64Array]
 class Weighted(NamedTuple):
     """A query ready for the kernels: known terms in byte order.
 
-    term_ids, weights: (q,) · is_ordered: the ids ascend too · norm: (k1, b, avgdl) · table: impact by code
+    term_ids, weights: (q,) · highest: the largest id · is_ordered: the ids ascend too · norm: (k1, b, avgdl) · table:
+    impact by code
     """
 
     term_ids: Int64Array
     weights: Float64Array
+    highest: int
     is_ordered: bool
     norm: Float64Array
     table: Float64Array
@@ -49,10 +53,10 @@ class Scratch(threading.local):
 
 
 def search_segment(segment: Segment, query: Weighted, k: int, allowed: BoolArray | None, scratch: Scratch) -> Found:
-    """The k best of a segment and their ties. `scratch.slots` holds the query's positions."""
+    """The k best of a segment and their ties."""
     postings, forward, mask = segment.postings, segment.forward, segment.mask(allowed)
     ids, weights, n_terms = query.term_ids, query.weights, len(postings.offsets) - 1
-    if ids.max() >= n_terms:  # later terms do not occur in this segment
+    if query.highest >= n_terms:  # later terms do not occur in this segment
         within = ids < n_terms
         ids, weights = ids[within], weights[within]
     starts, ends = postings.offsets[ids], postings.offsets[ids + 1]
@@ -70,17 +74,22 @@ def score_rows(
 ) -> Found:
     """Scores given rows from their forward lists. is_ordered: the lists ascend in the order of the sum."""
     scores, shares = np.empty(len(rows)), np.empty(0 if is_ordered else len(query.weights))
+    scratch.slots[query.term_ids] = np.arange(len(query.term_ids), dtype=np.int32)
     kernels.score_rows(rows, scratch.slots, query.weights, shares, *forward, query.norm, scores)
+    scratch.slots[query.term_ids] = -1
     matched = scores > 0
     return ordinals[rows[matched]], scores[matched]
 
 
 def ranked(found: list[Found], k: int) -> Hits:
-    """`best_with_ties` for what the kernels leave: a few more than k; fast where ties are rare."""
+    """`best_with_ties` for what the kernels leave: a few more than k. Sorts what it is given in place."""
     if len(found) == 1:
         ordinals, scores = found[0]
     else:
         ordinals, scores = (np.concatenate(each) for each in zip(*found, strict=True))
+    if len(scores) <= FEW:
+        n = kernels.rank_few(ordinals, scores, k)
+        return Hits(ordinals[:n], scores[:n])
     order = np.argsort(scores)[::-1]
     ordinals, scores = ordinals[order], scores[order]
     if len(scores) > k:

@@ -79,6 +79,13 @@ class LuceneIndex:
     def __len__(self) -> int:
         return len(self._texts)
 
+    @property
+    def searcher(self) -> Any:
+        """pyserini's own `LuceneSearcher` over the present documents."""
+        if self._searcher is None:
+            self._rebuild()
+        return self._searcher
+
     def add(self, ordinals: Sequence[int], texts: Sequence[str]) -> None:
         """Adds documents. KeyError where an ordinal is repeated or in the index already."""
         if len(ordinals) != len(texts):
@@ -116,9 +123,7 @@ class LuceneIndex:
         return [self.search(query, k, allowed=allowed) for query in queries]
 
     def _ask(self, query: str, n: int) -> tuple[Any, Float64Array]:
-        if self._searcher is None:
-            self._rebuild()
-        found = [(int(hit.docid), hit.score) for hit in self._searcher.search(query, k=n)]
+        found = [(int(hit.docid), hit.score) for hit in self.searcher.search(query, k=n)]
         return np.array([ordinal for ordinal, _ in found], np.int64), _tied([score for _, score in found])
 
     def _rebuild(self) -> None:

@@ -76,7 +76,9 @@ class IdMap:
         try:
             ids = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise Damaged(f"{path} cannot be read ({error}); rebuild it with `facetrail index build --out DIR`") from error
+            raise Damaged(
+                f"{path} cannot be read ({error}); rebuild it with `facetrail index build --out DIR`"
+            ) from error
         if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
             raise Damaged(f"{path} is not a list of ids; rebuild it with `facetrail index build --out DIR`")
         return cls(ids)

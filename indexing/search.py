@@ -52,7 +52,8 @@ def resolve_mode(request: SearchRequest, state: IndexState) -> Mode:
     n_questions = sum(q is not None for q in (request.query, request.like, request.vector, request.recommend))
     if n_questions != 1:
         raise InvalidInput(
-            f"a search takes exactly one of query, like, vector and recommend, not {n_questions}; send one", pointer="/query"
+            f"a search takes exactly one of query, like, vector and recommend, not {n_questions}; send one",
+            pointer="/query",
         )
     vector_only = request.vector is not None or request.recommend is not None
     mode: Mode = request.mode or (
@@ -63,7 +64,9 @@ def resolve_mode(request: SearchRequest, state: IndexState) -> Mode:
             f"a search by vector or by examples has no words for mode {mode!r}; use mode 'dense'", pointer="/mode"
         )
     if mode != "dense" and state.lexical is None:
-        raise InvalidInput(f"mode {mode!r} needs a lexical index, which this collection was built without", pointer="/mode")
+        raise InvalidInput(
+            f"mode {mode!r} needs a lexical index, which this collection was built without", pointer="/mode"
+        )
     if mode != "lexical" and state.dense is None:
         raise InvalidInput(
             f"mode {mode!r} needs a dense index, which this collection was built without; use mode 'lexical' "
@@ -123,7 +126,9 @@ def question_for_examples(state: IndexState, examples: Examples) -> Question:
     return Question(excluded=excluded, rank_by_examples=by_sum)
 
 
-def _best_example(positive: Float32Array, negative: Float32Array) -> Callable[[IndexState, int, BoolArray | None], Hits]:
+def _best_example(
+    positive: Float32Array, negative: Float32Array
+) -> Callable[[IndexState, int, BoolArray | None], Hits]:
     def rank(state: IndexState, k: int, allowed: BoolArray | None) -> Hits:
         assert state.dense is not None
         found = [hits.ordinals for hits in state.dense.search_many(positive, k, allowed=allowed)]
@@ -152,8 +157,7 @@ def run(state: IndexState, request: SearchRequest, mode: Mode, question: Questio
     allowed = None
     if request.filter is not None:
         allowed = state.fields.evaluate(parse_filter(request.filter), state.ids.n_ordinals)
-    # A single exact source is a prefix of itself at any depth, so it needs no more than the page.
-    k = depth if mode == "hybrid" or request.cursor else request.offset + request.limit
+    k = page_depth(state, request, mode)
     warnings: list[str] = []
     sources: dict[str, Hits] = {}
     timings: dict[str, float] = {}
@@ -170,6 +174,13 @@ def run(state: IndexState, request: SearchRequest, mode: Mode, question: Questio
     return combine(state, request, mode, sources, warnings, timings)
 
 
+def page_depth(state: IndexState, request: SearchRequest, mode: Mode) -> int:
+    """How many documents to ask a source for, so that every page cuts from the same list."""
+    exact = mode == "lexical" or (mode == "dense" and state.dense is not None and state.dense.kind == "exact")
+    # A single exact source is a prefix of itself at any depth, so it needs no more than the page.
+    return request.offset + request.limit if exact and request.cursor is None else request.fusion.depth
+
+
 def run_many(
     state: IndexState, requests: Sequence[SearchRequest], mode: Mode, vectors: Float32Array | None
 ) -> list[Answer]:
@@ -178,7 +189,7 @@ def run_many(
     if first.filter is not None or first.cursor is not None or first.limit + first.offset > first.fusion.depth:
         rows = [None] * len(requests) if vectors is None else list(vectors)
         return [run(state, r, mode, Question(r.query, v)) for r, v in zip(requests, rows, strict=True)]
-    k = first.fusion.depth if mode == "hybrid" else first.offset + first.limit
+    k = page_depth(state, first, mode)
     found: dict[str, list[Hits]] = {}
     if mode != "dense" and state.lexical is not None:
         found["lexical"] = state.lexical.search_many([r.query or "" for r in requests], k)
@@ -193,7 +204,9 @@ def unit_vector(values: Sequence[float], dim: int) -> Float32Array:
     """A caller's query vector, checked and normalised."""
     vector = np.asarray(values, np.float64)
     if vector.shape != (dim,):
-        raise InvalidInput(f"the query vector has {len(vector)} numbers, the collection's have {dim}", pointer="/vector")
+        raise InvalidInput(
+            f"the query vector has {len(vector)} numbers, the collection's have {dim}", pointer="/vector"
+        )
     norm = float(np.linalg.norm(vector))
     if not np.isfinite(norm) or norm < 1e-12:
         raise InvalidInput("the query vector must be finite and not zero", pointer="/vector")
@@ -234,7 +247,9 @@ def _without(hits: Hits, excluded: frozenset[int]) -> Hits:
     return Hits(hits.ordinals[keep], hits.scores[keep])
 
 
-def page(state: IndexState, request: SearchRequest, mode: Mode, question: Question, answer: Answer, fetch: Fetch) -> SearchResult:
+def page(
+    state: IndexState, request: SearchRequest, mode: Mode, question: Question, answer: Answer, fetch: Fetch
+) -> SearchResult:
     """Cuts the page a request asks for out of an answer, with payloads and explanations."""
     ranking, start = answer.ranking, request.offset
     if request.score_threshold is not None:
@@ -284,7 +299,9 @@ def _read_cursor(request: SearchRequest, state: IndexState) -> tuple[float, str]
         number, score, document_id, asked = json.loads(base64.urlsafe_b64decode(request.cursor or ""))
         position = float.fromhex(score), str(document_id)
     except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidInput("the cursor is not one this service gave out; start again without", pointer="/cursor") from error
+        raise InvalidInput(
+            "the cursor is not one this service gave out; start again without", pointer="/cursor"
+        ) from error
     if asked != _fingerprint(request):
         raise InvalidInput("the cursor belongs to another search; send it with the same request", pointer="/cursor")
     if number != state.number:

@@ -92,7 +92,9 @@ class Searcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # -- searching ---------------------------------------------------------------------------------------------------
@@ -126,10 +128,13 @@ class Searcher:
         if request.query is not None:
             return Question(request.query, vector)
         if request.like is not None:
-            return search.question_for_like(state, request.like, search.resolve_mode(request, state), self.collection.get_many)
+            return search.question_for_like(
+                state, request.like, search.resolve_mode(request, state), self.collection.get_many
+            )
         if request.recommend is not None:
             return search.question_for_examples(state, request.recommend)
-        assert state.dense is not None and request.vector is not None
+        assert state.dense is not None
+        assert request.vector is not None
         return Question(vector=search.unit_vector(request.vector, state.dense.dim))
 
     def search_many(self, queries: Sequence[str], request: SearchRequest) -> list[SearchResult]:
@@ -208,7 +213,9 @@ class Searcher:
         else:
             # A build that was interrupted between reading and encoding leaves documents without a vector.
             n_bare = self.collection.count_without_vectors(fingerprint)
-            bare = {d.id for d, _ in self.collection.documents_without_vectors(fingerprint, n_bare)} if n_bare else set()
+            bare = (
+                {d.id for d, _ in self.collection.documents_without_vectors(fingerprint, n_bare)} if n_bare else set()
+            )
             encoded = [d for d in documents if d.id not in bare]
             state.put(encoded, self.collection.vectors_for([d.id for d in encoded], fingerprint))
             if bare:
@@ -221,7 +228,7 @@ class Searcher:
             fields = self._state.fields
             return {
                 info.key: {**asdict(info), "values": [asdict(c) for c in fields.counts(info.key, limit=limit)]}
-                for info in fields.keys()
+                for info in fields.keys()  # noqa: SIM118 - a method of ours, not a mapping
             }
 
     # -- generations -------------------------------------------------------------------------------------------------
@@ -274,5 +281,3 @@ def _open_state(collection: Collection, *, verify: bool) -> IndexState:
         )
     path, manifest = opened
     return IndexState.open(path, number=manifest.number, change=manifest.built_from_change)
-
-

@@ -90,4 +90,3 @@ class IndexState:
             lexical=LexicalIndex.open(folder / LEXICAL) if (folder / LEXICAL).is_dir() else None,
             dense=DenseIndex.open(folder / DENSE) if (folder / DENSE).is_dir() else None,
         )
-

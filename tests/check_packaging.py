@@ -85,7 +85,7 @@ def main() -> None:
         run = {"cwd": scratch, "check": True, "env": {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}}
         subprocess.run([str(facetrail), "--version"], **run)  # type: ignore[call-overload]
         subprocess.run([str(facetrail), "demo", "--check"], **run)  # type: ignore[call-overload]
-    print("the wheel is whole and works in a clean environment")  # noqa: T201
+    print("the wheel is whole and works in a clean environment")
 
 
 if __name__ == "__main__":

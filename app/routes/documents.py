@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from facetrail.app.bodies import check_tree, json_response, read_json, read_query
 from facetrail.app.deps import PlainRoute, answers, platform_of, takes, takes_parameters
-from facetrail.app.routes.search import written_document
+from facetrail.app.payloads import written_document
 from facetrail.app.schemas import CollectionParameter, DeleteBody, DocumentIn, DocumentsBody
 from facetrail.app.shapes import DeleteShape, DocumentShape, PutShape
 from facetrail.models.errors import InvalidInput, NotFound

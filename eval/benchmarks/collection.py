@@ -2,8 +2,9 @@
 
     python -m facetrail.eval.benchmarks.collection --corpus BEIR_DIR --collection DIR [--work DIR]
 
-DIR is a collection built from the corpus with both indexes; it is copied, never changed. Every part runs in a process of
-its own, pinned to one core, so that memory and time are that part's alone. Latencies leave encoding out and state it apart.
+DIR is a collection built from the corpus with both indexes; it is copied, never changed. Every part runs in a process
+of its own, pinned to one core, so that memory and time are that part's alone. Latencies leave encoding out and state it
+apart.
 """
 
 import argparse
@@ -246,7 +247,7 @@ def _write(corpus: Path, measured: dict[str, dict[str, float]]) -> None:
         "collection",
         claim=f"A collection of {n:,} abstracts on one core: build, search, write, memory, bytes",
         data=[{"name": f"{corpus.name}/{source.name}", "sha256": sha256_of(source)}],
-        command=f"python -m facetrail.eval.benchmarks.collection --corpus {corpus.name} --collection {corpus.name}-index",
+        command=f"python -m facetrail.eval.benchmarks.collection --corpus {corpus.name} --collection DIR",
         arms=arms,
         comparisons=[
             {
@@ -261,8 +262,8 @@ def _write(corpus: Path, measured: dict[str, dict[str, float]]) -> None:
         seeds=[],
         meter={"name": "documents", "equal_within": 0},
         notes=(
-            "Latencies leave encoding out and fetch ten documents with text; queries are the corpus's own. The floor is "
-            "text + vectors in the truth and vectors + postings in both directions in the index."
+            "Latencies leave encoding out and fetch ten documents with text; queries are the corpus's own. The floor "
+            "is text + vectors in the truth and vectors + postings in both directions in the index."
         ),
     )
     print(path, file=sys.stderr)

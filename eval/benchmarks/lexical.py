@@ -173,13 +173,31 @@ def measure(folder: Path, rounds: int, with_pyserini: bool) -> dict[str, Any]:
             ours[f"{name}, k={k}: same best score as bm25s"] = agreement
             for arm, measures in found.items():
                 arms[arm] |= {f"{name}, k={k}: {measure}": value for measure, value in measures.items()}
+            whole = speed(latencies(lambda query, k=k: index.search(query, k), sets[name]))  # type: ignore[misc]
+            ours[f"{name}, k={k}: queries/s with analysis"] = whole["queries/s"]
     ours |= changes(index, texts, analysed["paragraphs"], rng)
     if with_pyserini:
-        from facetrail.eval.benchmarks.lexical_lucene import measure_lucene
-
         arms[LUCENE] = measure_lucene(texts, sets)
     shutil.rmtree(saved)
     return arms
+
+
+def measure_lucene(texts: Sequence[str], sets: dict[str, list[str]]) -> dict[str, float]:
+    """pyserini asked directly, without what our protocol adds."""
+    from facetrail.indexing.lucene import LuceneIndex
+
+    index = LuceneIndex()
+    index.add(range(len(texts)), texts)
+    searcher, seconds = timed(lambda: index.searcher)
+    measures = {"build s, with the start of Java": seconds}
+    for name, queries in sets.items():
+        for k in (10, 1000):
+            for query in queries[:50]:
+                searcher.search(query, k=k)
+            found = speed(latencies(lambda query, k=k: searcher.search(query, k=k), queries))  # type: ignore[misc]
+            measures[f"{name}, k={k}: queries/s with analysis"] = found["queries/s"]
+            measures[f"{name}, k={k}: p50 ms with analysis"] = found["p50 ms"]
+    return measures
 
 
 def demands(arms: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
@@ -190,9 +208,13 @@ def demands(arms: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
         rows.append({"a": OURS, "measure": measure, "demand": f"at most {limit:g}", "met": met})
     for name in ("paragraphs", "titles"):
         for k in (10, 1000):
-            measure = f"{name}, k={k}: queries/s"
-            for peer, factor in ((PEER, 1.0), (PEER_SINGLE, 1.0), (LUCENE, 10.0)):
-                if measure in arms.get(peer, {}):
+            speeds = f"{name}, k={k}: queries/s"
+            for peer, measure, factor in (
+                (PEER, speeds, 1.0),
+                (PEER_SINGLE, speeds, 1.0),
+                (LUCENE, f"{speeds} with analysis", 10.0),
+            ):
+                if peer in arms:
                     ratio = ours[measure] / arms[peer][measure]
                     row = {"a": OURS, "b": peer, "measure": measure, "difference": ours[measure] - arms[peer][measure]}
                     rows.append(row | {"demand": f"at least {factor:g} times (is {ratio:.2f})", "met": ratio >= factor})

@@ -1,6 +1,6 @@
 """Rankings that only the quality benchmark needs: other BM25 settings, and controls that must lose."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,9 +10,36 @@ from facetrail.eval.metrics import ordered
 from facetrail.eval.runs import RankedRun
 from facetrail.indexing.analysis import AnalyserConfig
 from facetrail.indexing.corpus import read_corpus
+from facetrail.indexing.index import Float32Array
 from facetrail.indexing.lexical import LexicalConfig, LexicalIndex
+from facetrail.models.text.encoder import TextEncoder
 
 DEPTH = 1_000
+
+
+class RememberingEncoder:
+    """An encoder that encodes each query once: every arm asks the same ones."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+        self._known: dict[str, Float32Array] = {}
+        self.name, self.dim, self.fingerprint, self.card = (
+            encoder.name,
+            encoder.dim,
+            encoder.fingerprint,
+            encoder.card,
+        )
+
+    def encode_queries(self, texts: Sequence[str]) -> Float32Array:
+        """(n, dim) unit rows."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoder.encode_queries(new), strict=True))
+        return np.stack([self._known[text] for text in texts]) if texts else np.empty((0, self.dim), np.float32)
+
+    def encode_documents(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32Array:
+        """(n, dim) unit rows; not remembered."""
+        return self._encoder.encode_documents(texts, progress=progress)
 
 
 def bm25_run(

@@ -17,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from facetrail.eval.benchmarks.quality_arms import bm25_run, naive_sum, random_run
+from facetrail.eval.benchmarks.quality_arms import RememberingEncoder, bm25_run, naive_sum, random_run
 from facetrail.eval.datasets import RetrievalDataset, load_beir
 from facetrail.eval.evidence import Arm, ComparisonRow, DataSource, write_result
 from facetrail.eval.retrieval import Comparison, Report, compare_declared, score_run, search_run
 from facetrail.eval.runs import RankedRun
 from facetrail.eval.tuning import Method, TunedWeight, fuse_runs, fusion_of, tune_weight, weight_curve
+from facetrail.indexing.request import FusionConfig, Mode
 from facetrail.indexing.searcher import Searcher
+from facetrail.models.text.encoder import TextEncoder, load_encoder
 
 MEASURES = ("nDCG@10", "R@10", "R@100", "AP", "RR")
 SEEDS = (0, 1, 2)
 ORACLE_GRID = tuple(round(0.05 * step, 2) for step in range(21))
+RANDOM = "control: random partner"
 DESCRIPTIONS = {
     "bm25": "BM25 through the collection, k1 .9, b .4, Porter, 33 stop words",
     "bm25-1.5-.75": "BM25 with k1 1.5, b .75",
@@ -35,12 +38,12 @@ DESCRIPTIONS = {
     "dense": "all-MiniLM-L6-v2 through the collection",
     "z": "per-query z-normalised sum, equal weights, through the collection (the default)",
     "z-tuned": "the same sum with the weight chosen on SciFact train",
-    "minmax": "per-query min-max normalised sum, equal weights",
-    "rrf": "reciprocal rank fusion, k = 60",
-    "dbsf": "distribution-based sum, not clamped",
+    "minmax": "through the collection: per-query min-max normalised sum, equal weights",
+    "rrf": "through the collection: reciprocal rank fusion, k = 60",
+    "dbsf": "through the collection: distribution-based sum, not clamped",
     "control: clamped dbsf": "negative control: clamped to 0..1 at 3 standard deviations",
     "control: raw sum": "negative control: sum of raw scores",
-    "control: random partner": "negative control: z of BM25 and a random ranking of the corpus, three seeds",
+    RANDOM: "negative control: z of BM25 and a random ranking of the corpus, three seeds",
     "oracle: best z weight": "upper bound, chosen on the reported judgements: not a result",
 }
 
@@ -68,31 +71,29 @@ def tasks(data: Path, scifact: Path, cacm: Path | None, acm: Path | None) -> lis
     return found
 
 
-def evaluate_task(task: Task, tuned: TunedWeight) -> dict[str, list[Report]]:
+def evaluate_task(task: Task, tuned: TunedWeight, encoder: TextEncoder) -> dict[str, list[Report]]:
     """Every arm on one set; one report, or one per seed."""
-    with Searcher.open(task.folder) as searcher:
-        lexical, _ = search_run(searcher, task.data, mode="lexical")
-        dense, _ = search_run(searcher, task.data, mode="dense")
-        z, _ = search_run(searcher, task.data, mode="hybrid")
-    both = {"lexical": lexical, "dense": dense}
-    runs: dict[str, list[RankedRun]] = {
-        "bm25": [lexical],
-        "bm25-1.5-.75": [bm25_run(task.data, k1=1.5, b=0.75)],
-        "bm25-unstemmed": [bm25_run(task.data, stemmer="none")],
-        "dense": [dense],
-        "z": [z],
-        "z-tuned": [fuse_runs(both, tuned.fusion)],
-    }
-    methods: tuple[Method, ...] = ("minmax", "rrf", "dbsf")
-    runs |= {method: [fuse_runs(both, fusion_of(0.5, method))] for method in methods}
-    runs["control: clamped dbsf"] = [naive_sum(both, clamp=True)]
-    runs["control: raw sum"] = [naive_sum(both, clamp=False)]
+    runs: dict[str, RankedRun] = {}
+    with Searcher.open(task.folder, encoder=encoder) as searcher:
+
+        def ask(mode: Mode, fusion: FusionConfig | None = None) -> RankedRun:
+            return search_run(searcher, task.data, mode=mode, fusion=fusion)[0]
+
+        runs["bm25"], runs["dense"] = ask("lexical"), ask("dense")
+        runs["z"], runs["z-tuned"] = ask("hybrid"), ask("hybrid", tuned.fusion)
+        methods: tuple[Method, ...] = ("minmax", "rrf", "dbsf")
+        runs |= {method: ask("hybrid", fusion_of(0.5, method)) for method in methods}
+        curve = weight_curve(searcher, task.data, ORACLE_GRID, measure=task.primary, exclude_self=task.exclude_self)
+        runs["oracle: best z weight"] = ask("hybrid", fusion_of(max(curve, key=lambda weight: curve[weight])))
+    both = {"lexical": runs["bm25"], "dense": runs["dense"]}
+    runs["bm25-1.5-.75"] = bm25_run(task.data, k1=1.5, b=0.75)
+    runs["bm25-unstemmed"] = bm25_run(task.data, stemmer="none")
+    runs["control: clamped dbsf"] = naive_sum(both, clamp=True)
+    runs["control: raw sum"] = naive_sum(both, clamp=False)
     noise = [random_run(task.data, seed=seed) for seed in SEEDS]
-    runs["control: random partner"] = [fuse_runs({"lexical": lexical, "dense": n}, fusion_of(0.5)) for n in noise]
-    curve = weight_curve(lexical, dense, task.data.qrels, ORACLE_GRID, measure=task.primary)
-    best = max(curve, key=lambda weight: curve[weight])
-    runs["oracle: best z weight"] = [fuse_runs(both, fusion_of(best))]
-    return {name: [_report(run, task, name) for run in found] for name, found in runs.items()}
+    partnered = [fuse_runs({"lexical": runs["bm25"], "dense": n}, fusion_of(0.5)) for n in noise]
+    reports = {name: [_report(run, task, name)] for name, run in runs.items()}
+    return reports | {RANDOM: [_report(run, task, RANDOM) for run in partnered]}
 
 
 def _report(run: RankedRun, task: Task, name: str) -> Report:
@@ -130,10 +131,10 @@ def demands(found: dict[str, dict[str, list[Report]]]) -> list[ComparisonRow]:
             ComparisonRow(a="z", b=partner, measure="acm_cr/test R@10", difference=gain, demand="> 0", met=gain > 0)
         )
     for task in found:
-        difference = mean(task, "control: random partner", "nDCG@10") - mean(task, "bm25", "nDCG@10")
+        difference = mean(task, RANDOM, "nDCG@10") - mean(task, "bm25", "nDCG@10")
         rows.append(
             ComparisonRow(
-                a="control: random partner",
+                a=RANDOM,
                 b="bm25",
                 measure=f"{task} nDCG@10",
                 difference=difference,
@@ -189,12 +190,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=None, help="folder of the result; default: the checkout's")
     args = parser.parse_args(argv)
     sets = tasks(args.data, args.scifact, args.cacm, args.acm)
-    with Searcher.open(args.scifact) as searcher:
+    encoder = RememberingEncoder(load_encoder("base"))
+    with Searcher.open(args.scifact, encoder=encoder) as searcher:
         tuned = tune_weight(searcher, load_beir(args.data / "scifact", "train"), reporting=sets[0].data)
     found: dict[str, dict[str, list[Report]]] = {}
     for task in sets:
         tuned.refuse_leak(task.data)
-        found[task.data.label] = evaluate_task(task, tuned)
+        found[task.data.label] = evaluate_task(task, tuned, encoder)
         for name, reports in found[task.data.label].items():
             means = ", ".join(f"{m} {np.mean([r.scores.mean(m) for r in reports]):.4f}" for m in MEASURES)
             print(f"{task.data.label:20} {name:26} {means}", flush=True)

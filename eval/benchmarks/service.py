@@ -163,7 +163,7 @@ def overload(folder: Path, body: dict[str, Any], seconds: float, scratch: Path) 
     with running(serve, port) as pid:
         closed_loop(port, "/v1/search", body, 1, pid, scratch)
         capacity, _ = closed_loop(port, "/v1/search", body, 3, pid, scratch)
-        found = {"capacity": capacity}
+        found: dict[str, Any] = {"capacity": capacity}
         for factor in (0.5, 2.0):
             found[f"x{factor:g}"] = open_loop(port, factor * capacity, seconds, body)
             print(body["mode"], factor, found[f"x{factor:g}"], file=sys.stderr)
@@ -183,7 +183,8 @@ def main() -> None:
         folder = arguments.folder or build_sample(Path(scratch))
         measured = throughput(folder, arguments.rounds, arguments.seconds, Path(scratch))
         loads = {
-            body["mode"]: overload(folder, body, 3 * arguments.seconds, Path(scratch)) for body in (LEXICAL, HYBRID)
+            str(body["mode"]): overload(folder, body, 3 * arguments.seconds, Path(scratch))
+            for body in (LEXICAL, HYBRID)
         }
     write(measured, loads, arguments)
 

@@ -15,7 +15,9 @@ from facetrail.app.cli import main
 from facetrail.indexing.build import BuildConfig, build_collection
 from facetrail.indexing.searcher import Searcher
 
-ROWS = [{"_id": f"d{i}", "title": f"title {i}", "text": f"words of document {i}", "metadata": {"n": i}} for i in range(12)]
+ROWS = [
+    {"_id": f"d{i}", "title": f"title {i}", "text": f"words of document {i}", "metadata": {"n": i}} for i in range(12)
+]
 
 
 class Case:
@@ -30,7 +32,9 @@ class Case:
 
 def text(name: str, content: bytes | str) -> Callable[[Path], None]:
     """A file in the scratch folder."""
-    return lambda folder: (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode()) and None
+    return lambda folder: (
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode()) and None
+    )
 
 
 def flip(pattern: str, offset: int = -7) -> Callable[[Path], None]:
@@ -76,6 +80,8 @@ HEADER = "query-id\tcorpus-id\tscore\n"
 SEARCH = ("search", "{c}", "words", "--mode", "lexical")
 EVAL = ("eval", "retrieval", "--data", "{t}/beir", "--mode", "lexical")
 
+LEXICAL = ("--mode-set", "lexical")
+
 CASES = [
     # usage
     Case(2, "No such command", "find"),
@@ -107,31 +113,31 @@ CASES = [
     Case(2, "key", "serve", "{c}", "--host", "0.0.0.0"),
     # corpora
     Case(2, "accept|kind|read", "index", "build", "--corpus", "{t}/a.doc", "--out", "{t}/n", prepare=text("a.doc", "x")),
-    Case(2, "no document", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--mode-set", "lexical",
+    Case(2, "no document", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", *LEXICAL,
          prepare=text("a.jsonl", "")),
-    Case(2, "a.jsonl:1", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", "--mode-set", "lexical",
+    Case(2, "a.jsonl:1", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", *LEXICAL,
          prepare=text("a.jsonl", '{"_id": "a", "text": \n')),
-    Case(2, "a.jsonl:2", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", "--mode-set", "lexical",
+    Case(2, "a.jsonl:2", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", *LEXICAL,
          prepare=text("a.jsonl", '{"_id": "a", "text": "b"}\n{"text": "no id"}\n')),
-    Case(2, "a.jsonl:2", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", "--mode-set", "lexical",
+    Case(2, "a.jsonl:2", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", *LEXICAL,
          prepare=text("a.jsonl", b'{"_id": "a", "text": "b"}\n{"_id": "b", "text": "caf\xe9"}\n')),
-    Case(2, "a.jsonl:2", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", "--mode-set", "lexical",
+    Case(2, "a.jsonl:2", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", *LEXICAL,
          prepare=text("a.jsonl", '{"_id": "a", "text": "b"}\n{"_id": "a", "text": "again"}\n')),
-    Case(2, "a.csv:3", "index", "build", "--corpus", "{t}/a.csv", "--out", "{t}/n", "--strict", "--mode-set", "lexical",
+    Case(2, "a.csv:3", "index", "build", "--corpus", "{t}/a.csv", "--out", "{t}/n", "--strict", *LEXICAL,
          prepare=text("a.csv", "id,text\n1,one\n2,two,three\n")),
-    Case(2, "id", "index", "build", "--corpus", "{t}/a.csv", "--out", "{t}/n", "--mode-set", "lexical",
+    Case(2, "id", "index", "build", "--corpus", "{t}/a.csv", "--out", "{t}/n", *LEXICAL,
          prepare=text("a.csv", "name,text\n1,one\n")),
-    Case(2, "parquet|Parquet", "index", "build", "--corpus", "{t}/a.parquet", "--out", "{t}/n", "--mode-set", "lexical",
+    Case(2, "parquet|Parquet", "index", "build", "--corpus", "{t}/a.parquet", "--out", "{t}/n", *LEXICAL,
          prepare=text("a.parquet", "not parquet at all")),
     Case(2, "gzip|cut off|no document", "index", "build", "--corpus", "{t}/a.jsonl.gz", "--out", "{t}/n", "--mode-set",
          "lexical", prepare=text("a.jsonl.gz", gzip.compress(GOOD.encode())[:30])),
-    Case(2, "bad|512|id", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", "--mode-set", "lexical",
+    Case(2, "bad|512|id", "index", "build", "--corpus", "{t}/a.jsonl", "--out", "{t}/n", "--strict", *LEXICAL,
          prepare=text("a.jsonl", json.dumps({"_id": "x" * 600, "text": "b"}) + "\n")),
     # not found
     Case(4, "nowhere", "search", "{t}/nowhere", "words"),
     Case(4, "collection", "search", "{e}", "words"),
     Case(4, "nobody", "search", "{c}", "--like", "nobody", "--mode", "lexical"),
-    Case(4, "nowhere", "index", "build", "--corpus", "{t}/nowhere", "--out", "{t}/n", "--mode-set", "lexical"),
+    Case(4, "nowhere", "index", "build", "--corpus", "{t}/nowhere", "--out", "{t}/n", *LEXICAL),
     Case(4, "nowhere", "index", "build", "{t}/nowhere"),
     Case(4, "nowhere", "index", "add", "{c}", "--corpus", "{t}/nowhere"),
     Case(4, "nowhere", "index", "add", "{t}/nowhere", "--corpus", "{t}/good.jsonl"),
@@ -153,9 +159,9 @@ CASES = [
     Case(2, "measure", *EVAL, "--measures", "nDGC@10", prepare=beir(GOOD, QUERIES, HEADER + "q1\td1\t1\n")),
     Case(2, "mode", *EVAL, "--compare", "lexical,psychic", prepare=beir(GOOD, QUERIES, HEADER + "q1\td1\t1\n")),
     # conflicts
-    Case(5, "already holds", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{c}", "--mode-set", "lexical"),
-    Case(5, "other files", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}", "--mode-set", "lexical"),
-    Case(5, "made a folder", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/good.jsonl", "--mode-set", "lexical"),
+    Case(5, "already holds", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{c}", *LEXICAL),
+    Case(5, "other files", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}", *LEXICAL),
+    Case(5, "made a folder", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/good.jsonl", *LEXICAL),
     Case(5, "exist", "index", "snapshot", "{c}", "--out", "{e}"),
     Case(5, "exist|holds", "index", "restore", "{c}", "--out", "{l}"),
     Case(5, "writ|lock", "index", "add", "{locked}", "--corpus", "{t}/good.jsonl"),
@@ -223,7 +229,13 @@ def test_one_sentence_a_stable_code_and_nothing_lost(
     (tmp_path / "e").mkdir()
     if case.prepare is not None:
         case.prepare(tmp_path)
-    places = {"c": tmp_path / "c", "l": tmp_path / "l", "e": tmp_path / "e", "t": tmp_path, "locked": tmp_path / "locked"}
+    places = {
+        "c": tmp_path / "c",
+        "l": tmp_path / "l",
+        "e": tmp_path / "e",
+        "t": tmp_path,
+        "locked": tmp_path / "locked",
+    }
     argv = [filled(word, places) for word in case.argv]
     before = {name: digest(tmp_path / name) for name in ("c", "l", "locked")}
     holder = Searcher.open(tmp_path / "locked", writable=True) if "{locked}" in case.argv else None

@@ -197,9 +197,7 @@ def test_equal_weights_win_where_nothing_differs() -> None:
 def test_the_curve_is_what_the_searcher_itself_would_reach() -> None:
     data = dataset(30)
     fake = searcher(data)
-    lexical, _ = search_run(fake, data, mode="lexical")
-    dense, _ = search_run(fake, data, mode="dense")
-    curve = weight_curve(lexical, dense, data.qrels, [0.3, 0.7])
+    curve = weight_curve(fake, data, [0.3, 0.7])
     for weight, value in curve.items():
         assert evaluate(fake, data, mode="hybrid", fusion=fusion_of(weight)).scores.mean("nDCG@10") == value
 

@@ -16,7 +16,23 @@ from facetrail.indexing.searcher import Searcher
 from facetrail.models.errors import Conflict, Damaged, FacetrailError, Gone, InvalidInput, NotFound
 from facetrail.models.records import Document
 
-WORDS = "graph neural citation retrieval query index vector protein battery ocean trial heart model latent sparse".split()
+WORDS = [
+    "graph",
+    "neural",
+    "citation",
+    "retrieval",
+    "query",
+    "index",
+    "vector",
+    "protein",
+    "battery",
+    "ocean",
+    "trial",
+    "heart",
+    "model",
+    "latent",
+    "sparse",
+]
 
 
 def make_documents(n: int, seed: int = 0) -> list[Document]:
@@ -177,9 +193,7 @@ def test_examples_attract_and_repel(open_collection: Open) -> None:
     ]
     searcher = open_collection(documents)
     for strategy in ("average", "best", "sum"):
-        result = ask(
-            searcher, recommend={"positive": ["g0", "g1"], "negative": ["o0"], "strategy": strategy}, limit=10
-        )
+        result = ask(searcher, recommend={"positive": ["g0", "g1"], "negative": ["o0"], "strategy": strategy}, limit=10)
         ids = [hit.id for hit in result.hits]
         assert all(i.startswith("g") for i in ids)
         assert not {"g0", "g1", "o0"} & set(ids)
@@ -288,7 +302,7 @@ def test_delete_where_takes_what_the_filter_keeps(open_collection: Open) -> None
     assert searcher.info().n_documents == 20
     assert all(h.payload and h.payload.metadata["year"] >= 2010 for h in ask(searcher, query="graph", limit=40).hits)
     for nothing in ({}, {"must": []}):
-        with pytest.raises(InvalidInput, match="every document|empty"):
+        with pytest.raises(InvalidInput, match="empty filter"):
             searcher.delete_where(nothing)
     assert searcher.info().n_documents == 20
 

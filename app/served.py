@@ -1,0 +1,53 @@
+"""One collection in service and what the service remembers of it."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from facetrail.app.payloads import Payloads
+
+if TYPE_CHECKING:
+    from facetrail.indexing.searcher import CollectionInfo, Searcher
+
+
+@dataclass(frozen=True, slots=True)
+class BuildState:
+    """The newest background build of a collection. Times are seconds since the epoch."""
+
+    status: Literal["none", "running", "done", "failed"] = "none"
+    started: float | None = None
+    finished: float | None = None
+    generation: int | None = None
+    error: str | None = None
+
+
+@dataclass
+class Collection:
+    """One open collection and what the service remembers of it."""
+
+    name: str
+    searcher: "Searcher"
+    info: "CollectionInfo"
+    build: BuildState = BuildState()
+    payloads: Payloads = field(default_factory=Payloads)
+    writers: int = 0
+    """Writes and builds under way: while any is, a search may wait for a lock and must not do so on the event loop."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def refresh(self) -> None:
+        """Reads counts again after a write or a build."""
+        self.payloads.clear()
+        self.info = self.searcher.info()
+
+    def begin_write(self) -> None:
+        """Called on the event loop before a write is handed to its thread, so no quick search runs beside one."""
+        with self.lock:
+            self.writers += 1
+
+    def end_write(self) -> None:
+        """Called when a write has ended, whichever way."""
+        try:
+            self.refresh()
+        finally:
+            with self.lock:
+                self.writers -= 1

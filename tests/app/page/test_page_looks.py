@@ -1,0 +1,144 @@
+"""The page for everybody: keyboard, narrow screens, large type, contrast in both schemes, names for every control."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+CONTRAST = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255];
+  };
+  const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
+  const behind = (node) => {
+    const layers = [];
+    for (let at = node; at; at = at.parentElement) layers.push(rgba(getComputedStyle(at).backgroundColor));
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const light = (rgb) => rgb.map((v) => v / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility({ visibilityProperty: true })) continue;
+    const below = behind(node);
+    const [a, b] = [light(over(rgba(getComputedStyle(node).color), below)), light(below)].sort((x, y) => y - x);
+    found.push([(a + .05) / (b + .05), node.className, walker.currentNode.data.slice(0, 30)]);
+  }
+  return found.sort((x, y) => x[0] - y[0]);
+}"""
+
+STATES = {
+    "welcome": "/",
+    "hits": "/?q=contrastive+learning+graph",
+    "similar": "/?q=graph&like=ir-006",
+    "odd": "/?q=zebra&collection=odd",
+    "error": "/?" + urlencode({"q": "graph", "filter": '{"must":[{"key":"year","match":{}}]}'}),
+    "nothing": "/?" + urlencode({"q": "xylophone", "mode": "lexical", "filter": '{"topic":"cardiology"}'}),
+}
+
+
+def unfold(page: Page) -> None:
+    """Opens everything that can be opened, for the first hits."""
+    page.wait_for_load_state("networkidle")
+    page.evaluate("() => [...document.querySelectorAll('.actions [aria-expanded]')].slice(0, 6).forEach((b) => b.click())")
+
+
+@pytest.fixture(autouse=True)
+def expected(watched: Any) -> None:
+    """The browser reports an answer of 422 on its console."""
+    watched.expected.append("Failed to load resource")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable(open_page: Any, scheme: str) -> None:
+    page = open_page("/", color_scheme=scheme)
+    backgrounds = set()
+    for path in STATES.values():
+        page.goto(path)
+        unfold(page)
+        faint = [entry for entry in page.evaluate(CONTRAST) if entry[0] < 4.5]
+        assert faint == [], path
+        backgrounds.add(page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor"))
+    (background,) = backgrounds
+    assert (sum(map(int, background[4:-1].split(","))) < 200) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("size", [(320, 640), (640, 450)], ids=["narrow", "zoomed to 200 %"])
+def test_nothing_sticks_out_sideways(open_page: Any, size: tuple[int, int]) -> None:
+    page = open_page("/", viewport={"width": size[0], "height": size[1]}, device_scale_factor=1280 / size[0] / 2)
+    for path in STATES.values():
+        page.goto(path)
+        unfold(page)
+        if page.locator("#fold").is_visible():
+            expect(page.locator("#filters")).to_be_hidden()
+            page.locator("#fold").click()
+            expect(page.locator("#filters")).to_be_visible()
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= size[0], path
+
+
+def test_a_whole_search_without_a_mouse(open_page: Any) -> None:
+    page = open_page()
+    expect(page.get_by_role("radio")).to_have_count(3)
+    page.keyboard.type("marine")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("searchbox")).to_have_value("")
+    page.keyboard.type("graph networks")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.hit")).to_have_count(10)
+    expect(page.get_by_role("status")).to_contain_text("First 10 hits")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    expect(page.get_by_role("radio", name="Hybrid")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="Words")).to_be_checked()
+    expect(page.get_by_role("radio", name="Words")).to_be_focused()
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.textContent || document.activeElement.type"))
+        if page.evaluate("() => document.activeElement.textContent") == "More like this":
+            break
+    assert {"checkbox", "number", "Abstract", "Why?", "More like this"} <= reached
+    assert page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("j")
+    expect(page.locator("article.hit").nth(1)).to_be_focused()
+    page.keyboard.press("k")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.hit").first.locator(".body.open")).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("a/b")
+    expect(page.get_by_role("searchbox")).to_have_value("a/b")
+
+
+def test_every_control_has_a_name_and_the_page_its_landmarks(open_page: Any) -> None:
+    page = open_page()
+    for path in STATES.values():
+        page.goto(path)
+        unfold(page)
+        for role in ("button", "checkbox", "radio", "spinbutton", "searchbox", "link", "article", "heading"):
+            for line in page.locator("body").aria_snapshot().splitlines():
+                part = line.strip(" -").removeprefix(role)
+                assert not (line.strip(" -").startswith(role) and part.strip(" :") == ""), (path, line)
+        for landmark in ("banner", "search", "main", "contentinfo"):
+            expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        twice = "() => [...document.querySelectorAll('[id]')].map(n => n.id).filter((id, n, all) => all.indexOf(id) < n)"
+        assert page.evaluate(twice) == []
+    assert page.get_attribute("html", "lang") == "en"
+
+
+def test_nothing_moves_where_that_is_unwelcome(open_page: Any) -> None:
+    page = open_page("/?q=graph", reduced_motion="reduce")
+    expect(page.locator("article.hit")).to_have_count(10)
+    page.evaluate("() => document.getElementById('results').setAttribute('aria-busy', 'true')")
+    moving = "() => [...document.querySelectorAll('*')].filter(n => getComputedStyle(n).transitionDuration !== '0s').length"
+    assert page.evaluate(moving) == 0
