@@ -89,7 +89,8 @@ class Platform:
     def warm(self) -> None:
         """Loads the encoders and compiles the kernels, so that no client pays for them."""
         for collection in self.collections.values():
-            for mode in collection.info.modes:
+            modes = collection.info.modes
+            for mode in (*modes, "hybrid") if len(modes) > 1 else modes:
                 request = SearchRequest.model_validate({"query": "warm", "mode": mode, "limit": 1})
                 collection.searcher.search(request)
 

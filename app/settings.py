@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     max_connections: int = Field(default=2_048, ge=8)
     max_in_flight: int = Field(default=256, ge=1)
     """Requests under way, uploads included; more are shed with 503 and Retry-After."""
-    max_wait_ms: float = Field(default=100.0, gt=0)
+    max_wait_ms: float = Field(default=75.0, gt=0)
     """A search expected to wait longer than this before it starts is shed with 503 and Retry-After."""
     search_workers: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1, le=64)
     """Threads for searches that are too heavy to run between two socket reads."""

@@ -12,6 +12,10 @@ from facetrail.app.errors import RETRY_AFTER, Busy, Refused
 T = TypeVar("T")
 SMOOTHING = 0.1
 """Weight of the newest duration in the running mean that predicts the wait."""
+FIRST_GUESS = 0.01
+"""Seconds a task is expected to take before any has been timed."""
+OUTLIER = 4.0
+"""A duration counts as at most this many means, so that one stall does not turn the next requests away."""
 
 
 class WorkPool:
@@ -29,7 +33,7 @@ class WorkPool:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=f"facetrail-{name}")
         self._lock = threading.Lock()
         self._pending = 0
-        self._mean = 0.0
+        self._mean = FIRST_GUESS
 
     @property
     def queued(self) -> int:
@@ -78,7 +82,7 @@ class WorkPool:
         finally:
             seconds = time.perf_counter() - started
             with self._lock:
-                self._mean += SMOOTHING * (seconds - self._mean) if self._mean else seconds
+                self._mean += SMOOTHING * (min(seconds, OUTLIER * self._mean) - self._mean)
 
     def _finished(self, _: Future[T]) -> None:
         with self._lock:

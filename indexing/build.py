@@ -161,7 +161,7 @@ def require_same_encoder(collection: Collection, encoder: TextEncoder) -> None:
         raise Conflict(
             f"the collection was built with encoder {collection.settings.encoder!r} ({built_with[:12]}), not "
             f"{encoder.name!r} ({encoder.fingerprint[:12]}): weights, pooling, prefixes or length differ; "
-            f"open it with that encoder, or build a new collection with `facetrail index build --encoder {encoder.name}`"
+            f"open it with that encoder, or build a new one with `facetrail index build --encoder {encoder.name}`"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from facetrail.indexing import generation, search
+from facetrail.indexing import generation, questions, search
 from facetrail.indexing.build import (
     Progress,
     build_generation,
@@ -22,9 +22,9 @@ from facetrail.indexing.build import (
 from facetrail.indexing.collection import Collection, DeleteResult, PutResult
 from facetrail.indexing.filters import parse_filter
 from facetrail.indexing.filters_tree import Group
+from facetrail.indexing.questions import Question
 from facetrail.indexing.read_write_lock import ReadWriteLock
 from facetrail.indexing.request import SearchRequest, SearchResult
-from facetrail.indexing.search import Question
 from facetrail.indexing.state import IndexState
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.records import Document
@@ -110,7 +110,7 @@ class Searcher:
     def search(self, request: SearchRequest) -> SearchResult:
         """One page of hits. Raises InvalidInput, NotFound (like, examples) and Gone (cursor)."""
         state = self._state
-        mode = search.resolve_mode(request, state)
+        mode = questions.resolve_mode(request, state)
         vector, encoding_ms = None, 0.0
         if request.query is not None and mode != "lexical":
             started = time.perf_counter()
@@ -128,21 +128,21 @@ class Searcher:
         if request.query is not None:
             return Question(request.query, vector)
         if request.like is not None:
-            return search.question_for_like(
-                state, request.like, search.resolve_mode(request, state), self.collection.get_many
+            return questions.question_for_like(
+                state, request.like, questions.resolve_mode(request, state), self.collection.get_many
             )
         if request.recommend is not None:
-            return search.question_for_examples(state, request.recommend)
+            return questions.question_for_examples(state, request.recommend)
         assert state.dense is not None
         assert request.vector is not None
-        return Question(vector=search.unit_vector(request.vector, state.dense.dim))
+        return Question(vector=questions.unit_vector(request.vector, state.dense.dim))
 
     def search_many(self, queries: Sequence[str], request: SearchRequest) -> list[SearchResult]:
         """The same search for many query texts; encoding and scoring run in batches. `request.query` is not read."""
         requests = [request.model_copy(update={"query": q}) for q in queries]
         if not requests:
             return []
-        mode = search.resolve_mode(requests[0], self._state)
+        mode = questions.resolve_mode(requests[0], self._state)
         vectors = self.encoder.encode_queries(list(queries)) if mode != "lexical" else None
         with self._lock.read():
             state = self._state

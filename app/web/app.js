@@ -234,8 +234,8 @@ byId("collection").addEventListener("change", (event) =>
   go({ collection: event.target.value === served.default ? "" : event.target.value, filter: "", like: "", mode: "" }));
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("more").addEventListener("click", () => search(visits.here?.pages ?? []));
-byId("fold").addEventListener("click", () =>
-  byId("fold").setAttribute("aria-expanded", String(byId("fold").getAttribute("aria-expanded") !== "true")));
+byId("fold").addEventListener("click", ({ currentTarget: fold }) =>
+  fold.setAttribute("aria-expanded", String(fold.getAttribute("aria-expanded") !== "true")));
 byId("forget").addEventListener("click", () => {
   setKey(null);
   location.reload();

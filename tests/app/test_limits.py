@@ -56,7 +56,7 @@ def slow_searches(service: Any, monkeypatch: pytest.MonkeyPatch, seconds: float)
 def test_overload_is_shed_quickly_and_accepted_requests_stay_fast(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     service = start(search_workers=2, max_wait_ms=100)
     slow_searches(service, monkeypatch, 0.05)  # capacity: 40 a second
-    for _ in range(5):
+    for _ in range(25):  # the pool learns what a search takes
         service.client.post("/v1/search", json={"query": "graph"})
     answers: list[tuple[int, float, str | None]] = []
 
@@ -89,9 +89,8 @@ def test_overload_is_shed_quickly_and_accepted_requests_stay_fast(start: Any, mo
 
 
 def test_a_full_queue_refuses_before_the_body_is_sent(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = start(search_workers=1, max_wait_ms=50)
+    service = start(search_workers=1, max_wait_ms=1)  # any queue is too long
     slow_searches(service, monkeypatch, 0.4)
-    service.client.post("/v1/search", json={"query": "graph"})
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(service.client.post, "/v1/search", json={"query": "graph"}) for _ in range(1)]
         time.sleep(0.1)
@@ -209,7 +208,8 @@ def test_a_pool_predicts_its_wait() -> None:
     async def scenario() -> None:
         pool = WorkPool("test", 2, max_wait=0.15, timeout=5)
         assert pool.expected_wait() == 0
-        await pool.run(lambda: time.sleep(0.1))
+        for _ in range(25):
+            await pool.run(lambda: time.sleep(0.1))
         running = [asyncio.create_task(pool.run(lambda: time.sleep(0.1))) for _ in range(4)]
         await asyncio.sleep(0)
         assert pool.queued == 2

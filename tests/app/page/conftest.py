@@ -36,8 +36,8 @@ ODD = [
     {
         "_id": "<img src=x onerror=window.hacked=1>",
         "title": "<img src=x onerror='window.hacked=1'> zebra",
-        "text": "<script>window.hacked=1</script> A zebra & its \"quotes\". <svg onload=window.hacked=1>",
-        "sections": [{"name": "<b>role</b>", "text": "A zebra & its \"quotes\"."}],
+        "text": '<script>window.hacked=1</script> A zebra & its "quotes". <svg onload=window.hacked=1>',
+        "sections": [{"name": "<b>role</b>", "text": 'A zebra & its "quotes".'}],
         "metadata": {"topic": "<i onmouseover=window.hacked=1>animals</i>", "url": "javascript:window.hacked=1"},
     },
     {
@@ -90,7 +90,9 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def searchers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Searcher]]:
+def searchers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Searcher]]:
     """The sample with words and (hashed) meaning, and the odd documents with words alone."""
     shared: Any = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[2] / "conftest.py"))
     encoder = shared.HashEncoder()

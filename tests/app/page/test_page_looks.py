@@ -47,7 +47,9 @@ STATES = {
 def unfold(page: Page) -> None:
     """Opens everything that can be opened, for the first hits."""
     page.wait_for_load_state("networkidle")
-    page.evaluate("() => [...document.querySelectorAll('.actions [aria-expanded]')].slice(0, 6).forEach((b) => b.click())")
+    page.evaluate(
+        "() => [...document.querySelectorAll('.actions [aria-expanded]')].slice(0, 6).forEach((b) => b.click())"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +133,9 @@ def test_every_control_has_a_name_and_the_page_its_landmarks(open_page: Any) -> 
         for landmark in ("banner", "search", "main", "contentinfo"):
             expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
-        twice = "() => [...document.querySelectorAll('[id]')].map(n => n.id).filter((id, n, all) => all.indexOf(id) < n)"
+        twice = (
+            "() => [...document.querySelectorAll('[id]')].map(n => n.id).filter((id, n, all) => all.indexOf(id) < n)"
+        )
         assert page.evaluate(twice) == []
     assert page.get_attribute("html", "lang") == "en"
 
@@ -140,5 +144,7 @@ def test_nothing_moves_where_that_is_unwelcome(open_page: Any) -> None:
     page = open_page("/?q=graph", reduced_motion="reduce")
     expect(page.locator("article.hit")).to_have_count(10)
     page.evaluate("() => document.getElementById('results').setAttribute('aria-busy', 'true')")
-    moving = "() => [...document.querySelectorAll('*')].filter(n => getComputedStyle(n).transitionDuration !== '0s').length"
+    moving = (
+        "() => [...document.querySelectorAll('*')].filter(n => getComputedStyle(n).transitionDuration !== '0s').length"
+    )
     assert page.evaluate(moving) == 0

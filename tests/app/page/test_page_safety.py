@@ -134,7 +134,11 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(open_page: Any, serve: Any) -> N
     expect(page.locator("article.hit")).to_have_count(10)
     page.reload()
     expect(page.locator("article.hit")).to_have_count(10)
-    assert page.evaluate("() => [localStorage.length, document.cookie, location.href.includes('sesame')]") == [0, "", False]
+    assert page.evaluate("() => [localStorage.length, document.cookie, location.href.includes('sesame')]") == [
+        0,
+        "",
+        False,
+    ]
     page.get_by_role("button", name="Forget the API key").click()
     expect(page.get_by_label("API key")).to_be_visible()
 
@@ -156,7 +160,9 @@ def test_files_are_small_named_by_their_hash_and_never_stale(site: Any) -> None:
         assert site.client.get(path, headers={"if-none-match": '"x"'}).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["__init__.py", "..%2froutes%2fpage.py", "%2e%2e/main.py", "nothing.js", "style.css%00"])
+@pytest.mark.parametrize(
+    "name", ["__init__.py", "..%2froutes%2fpage.py", "%2e%2e/main.py", "nothing.js", "style.css%00"]
+)
 def test_nothing_else_is_served(site: Any, name: str) -> None:
     assert site.client.get(f"/static/{name}").status_code == 404
 
