@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
-# uv does not read pip's settings; these two let it see a folder of wheels and a certificate store that pip was given.
+# uv does not read pip's settings; these let it see a folder of wheels and a certificate store that pip was given.
+PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+ifneq ($(strip $(PIP_FIND_LINKS)),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+ifneq ($(strip $(PIP_CERT)),)
 export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
 # Nothing is downloaded at run time.
 export HF_HUB_OFFLINE := 1
 PORT ?= 8000

@@ -19,10 +19,13 @@ from facetrail.app.errors import Busy, Refused
 from facetrail.app.logging import AccessLog, service_log
 from facetrail.app.metrics import Metrics
 from facetrail.app.settings import Settings
+from facetrail.app.work import OUTLIER, SMOOTHING
 from facetrail.models.errors import FacetrailError
 
-ARRIVED = "facetrail.arrived"
-"""Key of the ASGI scope: `time.monotonic()` when the protocol had read the request's header."""
+QUEUED = "facetrail.queued"
+"""Key of the ASGI scope: True for a request that the protocol has counted with `Load.arrive`."""
+FIRST_COST = 0.0003
+"""Seconds that a request is expected to occupy the event loop, before any has been measured."""
 Routes = Mapping[tuple[str, str], APIRoute]
 """(method, path) → route, for the paths without parameters."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -33,23 +36,44 @@ QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Load:
-    """How many requests are under way, and whether another one can be answered in time."""
+    """How many requests are under way, and whether another one can be answered in time.
+
+    The event loop reads many sockets before it runs what it read. `arrive` is asked when a header has been read and
+    predicts the wait from the backlog and the measured cost of one request, so that what comes too late in a batch is
+    turned away at once and does not delay what came before; `start` is told when a request's turn has come.
+    """
 
     def __init__(self, settings: Settings, checks: Callable[[], None], metrics: Metrics) -> None:
         self._max_in_flight = settings.max_in_flight
-        self._max_wait = settings.max_wait_ms / 1e3
+        self._max_wait = settings.max_wait_ms / 2e3  # a request may wait as long again unread, in the socket
         self._check_workers = checks
         self._metrics = metrics
+        self._backlog = 0
+        self._cost = FIRST_COST
+        self._previous: float | None = None
         self.in_flight = 0
 
-    def admit(self, arrived: float) -> None:
-        """Takes a place. Raises Busy: too many under way, waited too long already, or too long a queue ahead."""
+    def arrive(self) -> bool:
+        """Whether a request whose header was just read may queue for the event loop."""
+        if self._backlog * self._cost > self._max_wait:
+            self._metrics.shed("loop")
+            return False
+        self._backlog += 1
+        return True
+
+    def start(self) -> None:
+        """A queued request's turn has come."""
+        now = time.perf_counter()
+        self._backlog -= 1
+        if self._previous is not None:  # it ran straight on from the one before: the gap is what one costs
+            self._cost += SMOOTHING * (min(now - self._previous, OUTLIER * self._cost) - self._cost)
+        self._previous = now if self._backlog else None
+
+    def admit(self) -> None:
+        """Takes a place. Raises Busy: too many under way, or too long a queue for the workers."""
         if self.in_flight >= self._max_in_flight:
             self._metrics.shed("in_flight")
             raise Busy(f"{self._max_in_flight} requests are under way already; try again in a moment")
-        if time.monotonic() - arrived > self._max_wait:
-            self._metrics.shed("waited")
-            raise Busy("the service is busier than it can answer in time; try again in a moment")
         try:
             self._check_workers()
         except Busy:
@@ -93,6 +117,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        if QUEUED in scope:
+            self._load.start()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = self._request_id(headers)
         scope["state"]["request_id"] = request_id
@@ -114,7 +140,7 @@ class Gate:
         try:
             self._refuse(scope, headers)
             if is_api:
-                self._load.admit(scope.get(ARRIVED, started))
+                self._load.admit()
                 placed = True
             if route is None:
                 await self._app(scope, receive, answer)

@@ -17,7 +17,7 @@ from facetrail.app.auth import Keys, check_exposure
 from facetrail.app.logging import configure_logging, service_log
 from facetrail.app.main import create_app
 from facetrail.app.platform import Platform
-from facetrail.app.protocol import protocol_option
+from facetrail.app.protocol import limited_protocol
 from facetrail.app.settings import Settings, read_settings
 from facetrail.models.errors import InvalidInput, NotFound, Unavailable
 
@@ -53,7 +53,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn runs the application: uvloop and httptools, our limits, no logging of its own."""
     return uvicorn.Config(
         app,
-        http=protocol_option(settings),
+        http=limited_protocol(settings, app.state.load),
         loop="uvloop",
         ws="none",
         lifespan="off",

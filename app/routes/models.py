@@ -62,11 +62,11 @@ def _count_tokens(source: str, text: str) -> int:
 
 @lru_cache(maxsize=8)
 def _tokeniser(source: str) -> Any:
-    from tokenizers import Tokenizer
-
     path = Path(source) / "tokenizer.json"
     if not path.is_file():
         return None
+    from tokenizers import Tokenizer
+
     tokeniser = Tokenizer.from_file(str(path))
     tokeniser.no_truncation()
     tokeniser.no_padding()

@@ -119,12 +119,38 @@ def test_places_are_bounded_and_given_back(start: Any) -> None:
     assert service.client.post("/v1/search", json={"query": "graph"}).status_code == 200
 
 
-def test_a_request_that_waited_too_long_is_shed() -> None:
-    load = Load(Settings(max_wait_ms=50), lambda: None, Metrics())
-    load.admit(time.monotonic())
-    with pytest.raises(Busy):
-        load.admit(time.monotonic() - 0.06)
-    assert load.in_flight == 1
+def test_what_comes_too_late_in_a_batch_is_turned_away() -> None:
+    load = Load(Settings(max_wait_ms=20), lambda: None, Metrics())
+    n_taken = sum(load.arrive() for _ in range(1_000))
+    assert 20 < n_taken < 60  # 10 ms of backlog at the first guess of .3 ms each
+    for _ in range(n_taken):
+        time.sleep(0.001)
+        load.start()
+    n_later = sum(load.arrive() for _ in range(1_000))
+    assert n_later < n_taken / 2  # it has learnt that a request costs a millisecond
+    for _ in range(n_later):
+        load.start()
+    assert load.arrive()
+
+
+def test_a_flood_on_many_connections_is_partly_answered_and_partly_turned_away(start: Any) -> None:
+    service = start(modes=("lexical",), max_wait_ms=10)
+    body = b'{"query":"graph"}'
+    request = HEAD + b"content-length: %d\r\n\r\n%s" % (len(body), body)
+    crowd = [connect(service.port) for _ in range(150)]
+    time.sleep(0.2)
+    statuses: list[bytes] = []
+    for _ in range(3):
+        for connection in crowd:
+            connection.sendall(request)
+        for connection in crowd:
+            answer = read_answer(connection)
+            statuses.append(answer[9:12])
+            assert answer[9:12] == b"200" or b"retry-after: 1" in answer
+    for connection in crowd:
+        connection.close()
+    assert set(statuses) == {b"200", b"503"}
+    assert service.client.post("/v1/search", json={"query": "graph"}).status_code == 200
 
 
 def test_the_body_limit_holds_announced_or_not(start: Any) -> None:
@@ -192,7 +218,7 @@ def test_a_search_that_takes_too_long_is_given_up(start: Any, monkeypatch: pytes
 
 def test_slow_searches_leave_probes_and_embeddings_alone(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     service = start(search_workers=1)
-    slow_searches(service, monkeypatch, 1.0)
+    slow_searches(service, monkeypatch, 2.0)
     thread = threading.Thread(target=service.client.post, args=("/v1/search",), kwargs={"json": {"query": "graph"}})
     thread.start()
     time.sleep(0.1)
@@ -200,13 +226,13 @@ def test_slow_searches_leave_probes_and_embeddings_alone(start: Any, monkeypatch
     with httpx.Client(base_url=service.client.base_url) as other:
         assert other.get("/healthz").status_code == 200
         assert other.post("/v1/embeddings", json={"input": "x"}).status_code == 200
-    assert time.perf_counter() - started < 0.8
+    assert time.perf_counter() - started < 1.7
     thread.join()
 
 
 def test_a_pool_predicts_its_wait() -> None:
     async def scenario() -> None:
-        pool = WorkPool("test", 2, max_wait=0.15, timeout=5)
+        pool = WorkPool("test", 2, max_wait=0.13, timeout=5)
         assert pool.expected_wait() == 0
         for _ in range(25):
             await pool.run(lambda: time.sleep(0.1))

@@ -25,10 +25,16 @@ from facetrail.indexing.build import BuildConfig, build_collection
 from facetrail.indexing.searcher import Searcher
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PATIENCE = 20_000
 """Milliseconds: machines that run the suite are busy."""
 
@@ -162,7 +168,7 @@ def open_page(browser: Browser, site: Site, watched: Watched) -> Iterator[Open]:
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         context.add_init_script(
-            "addEventListener('securitypolicyviolation', (e) => console.error('CSP', e.violatedDirective, e.blockedURI))"
+            "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
         )
         page = context.new_page()
         page.on("console", lambda m: watched.problems.append(m.text) if m.type in ("error", "warning") else None)

@@ -131,7 +131,7 @@ def test_every_control_has_a_name_and_the_page_its_landmarks(open_page: Any) -> 
                 part = line.strip(" -").removeprefix(role)
                 assert not (line.strip(" -").startswith(role) and part.strip(" :") == ""), (path, line)
         for landmark in ("banner", "search", "main", "contentinfo"):
-            expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
+            expect(page.get_by_role(landmark)).to_have_count(1)
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
         twice = (
             "() => [...document.querySelectorAll('[id]')].map(n => n.id).filter((id, n, all) => all.indexOf(id) < n)"
