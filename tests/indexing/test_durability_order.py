@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,21 @@ def trace(folder: Path, sabotage: str = "") -> list[Call]:
     if done.returncode and "ptrace" in done.stderr and "not permitted" in done.stderr:
         pytest.skip("strace may not trace here: ptrace is not permitted in this container")
     assert done.returncode == 0, done.stderr
-    found = (CALL.match(line) for line in log.read_text().splitlines())
+    found = (CALL.match(line) for line in whole_calls(log.read_text().splitlines()))
     return [(call[1], call[2]) for call in found if call and int(call[3]) >= 0]
+
+
+def whole_calls(lines: list[str]) -> Iterator[str]:
+    """strace's lines with a call that another thread interrupted joined to its end, where it took effect."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        process = line.split(" ", 1)[0]
+        if line.endswith("<unfinished ...>"):
+            begun[process] = line.removesuffix("<unfinished ...>").rstrip()
+        elif resumed := re.match(r"^\d+ +<\.\.\. \w+ resumed>(.*)$", line):
+            yield begun.pop(process) + resumed[1]
+        else:
+            yield line
 
 
 def between(calls: list[Call], name: str) -> list[Call]:
