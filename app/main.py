@@ -44,8 +44,8 @@ def create_app(settings: Settings, platform: Platform, *, host: str = "127.0.0.1
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # flat: an included router costs a second matching
     app.add_exception_handler(HTTPException, _http_problem)
-    app.middleware_stack = Gate(  # outermost: what it refuses, and the plain paths, pass no other layer
-        app.build_middleware_stack(),
+    app.add_middleware(
+        Gate,
         routes={(method, r.path): r for r in _plain_routes(app) if "{" not in r.path for method in r.methods or ()},
         settings=settings,
         keys=keys,
