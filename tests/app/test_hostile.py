@@ -396,7 +396,7 @@ def test_two_thousand_hostile_requests(lexical_folder: Path, tmp_path: Path, sta
     )
     rng = random.Random(20_261_122)
     prepared = [(maker := MAKERS[n % len(MAKERS)], maker(rng), n % 50 == 49) for n in range(N_REQUESTS)]
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda p: statuses(p[1], port, half=p[2]), prepared))
     bad = [
         (maker.__name__, raw[:300], found)
