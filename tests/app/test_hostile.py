@@ -368,9 +368,9 @@ def odd_documents(rng: random.Random) -> bytes:
 
 
 MAKERS: tuple[Maker, ...] = (
-    wrong_method, broken_json, deep_nesting, giant_numbers, bad_text, huge_header, many_headers, long_target, bad_chunks, two_lengths,
-    traversal, wrong_type, huge_limits, odd_ids, bombs, old_protocols, pipelined, upgrades, expectations, garbage, bad_queries,
-    odd_filters, odd_documents,
+    wrong_method, broken_json, deep_nesting, giant_numbers, bad_text, huge_header, many_headers, long_target,
+    bad_chunks, two_lengths, traversal, wrong_type, huge_limits, odd_ids, bombs, old_protocols, pipelined, upgrades,
+    expectations, garbage, bad_queries, odd_filters, odd_documents,
 )  # fmt: skip
 
 
