@@ -55,19 +55,32 @@ def build(
     dense_kind: Annotated[
         Literal["auto", "exact", "pq", "ivf", "hnsw"], typer.Option(help="Vector index; auto chooses by size.")
     ] = "auto",
+    k1: Annotated[
+        float, typer.Option(help="BM25: how soon a repeated word stops counting; 1.5 suits long queries.")
+    ] = 0.9,
+    b: Annotated[float, typer.Option(help="BM25: how much long documents are discounted, 0 to 1.")] = 0.4,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted build.")] = False,
     strict: Annotated[bool, typer.Option(help="Stop at the first bad row.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Builds a collection from a corpus, or rebuilds the indexes of one."""
+    from pydantic import ValidationError
+
     from facetrail.indexing.build import BuildConfig, build_collection, parse_modes
     from facetrail.indexing.dense import DenseConfig
+    from facetrail.indexing.lexical import LexicalConfig
     from facetrail.indexing.progress import progress_bar
 
     target = out or folder
     if target is None:
         raise InvalidInput("say where the collection goes: `facetrail index build --corpus PATH --out DIR`")
-    config = BuildConfig(encoder=encoder, modes=parse_modes(mode_set), dense=DenseConfig(kind=dense_kind))
+    try:
+        lexical = LexicalConfig(k1=k1, b=b)
+    except ValidationError as error:
+        raise InvalidInput(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+    config = BuildConfig(
+        encoder=encoder, modes=parse_modes(mode_set), lexical=lexical, dense=DenseConfig(kind=dense_kind)
+    )
     with progress_bar(quiet=as_json) as progress:
         report = build_collection(corpus, target, config=config, resume=resume, strict=strict, progress=progress)
     rows = report.rows

@@ -106,6 +106,8 @@ CASES = [
     Case(2, "--out", "index", "build", "--corpus", "{t}"),
     Case(2, "mode-set", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/n", "--mode-set", "smell"),
     Case(2, "mode-set", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/n", "--mode-set", ","),
+    Case(2, "--b", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/n", "--b", "1.5", *LEXICAL),
+    Case(2, "--k1", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/n", "--k1", "-1", *LEXICAL),
     Case(2, "dense-kind", "index", "build", "--corpus", "{t}/good.jsonl", "--out", "{t}/n", "--dense-kind", "flat"),
     Case(2, "--id|filter", "index", "delete", "{c}"),
     Case(2, "--id|filter", "index", "delete", "{c}", "--id", "d1", "--filter", "{}"),
