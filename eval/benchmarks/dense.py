@@ -35,7 +35,9 @@ OURS: dict[str, dict[str, Any]] = {
     "exact-int8": {"kind": "exact", "storage": "int8"},
     "pq": {"kind": "pq"},
     "pq-int8": {"kind": "pq", "storage": "int8"},
+    "pq-narrow": {"kind": "pq", "depth": 100},
     "ivf": {"kind": "ivf"},
+    "ivf-narrow": {"kind": "ivf", "depth": 100, "nprobe": 16},
     "hnsw": {"kind": "hnsw"},
 }
 
@@ -249,7 +251,8 @@ def main() -> None:
         comparisons=compare(ours, peers),
         seeds=[0],
         meter={"name": "documents", "equal_within": 0},
-        command=f"{COMMAND} --vectors {options.vectors.name} --queries {options.queries.name}",
+        command=f"{COMMAND} --vectors {options.vectors.name} --queries {options.queries.name} "
+        f"--arms {' '.join(options.arms)}",
         notes=f"{len(vectors)} vectors of {vectors.shape[1]} dimensions, {len(queries)} queries, {REPEATS} rounds "
         "of single queries on one core. A comparison of queries a second gives the ratio minus 1 as its difference.",
         folder=options.folder,

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,9 @@ def test_a_pool_predicts_its_wait() -> None:
             await short.run(lambda: time.sleep(0.3))
         short.close()
 
-    asyncio.run(scenario())
+    # In a thread of its own: a browser test in this process may have left an event loop running in the main one.
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, scenario()).result(30)
 
 
 def test_sigterm_drains(lexical_folder: Path, start_process: Any) -> None:
