@@ -22,11 +22,12 @@ from facetrail.indexing.build import (
 from facetrail.indexing.collection import Collection, DeleteResult, PutResult
 from facetrail.indexing.filters import parse_filter
 from facetrail.indexing.filters_tree import Group
+from facetrail.indexing.index import Float32Array
 from facetrail.indexing.questions import Question
 from facetrail.indexing.read_write_lock import ReadWriteLock
 from facetrail.indexing.request import SearchRequest, SearchResult
 from facetrail.indexing.state import IndexState
-from facetrail.models.errors import Conflict, InvalidInput
+from facetrail.models.errors import Conflict, InvalidInput, NotFound
 from facetrail.models.records import Document
 from facetrail.models.text.encoder import TextEncoder
 
@@ -207,20 +208,28 @@ class Searcher:
         state.discard(i for i, change in last.items() if change.kind == "delete")
         written = [i for i, change in last.items() if change.kind == "put"]
         documents = [d for d in self.collection.get_many(written) if d is not None]
+        if documents:
+            encoded, vectors, bare = self._with_vectors(state, documents)
+            state.put(encoded, vectors)
+            state.put(bare, None)
+        state.change = changes[-1].number
+
+    def _with_vectors(
+        self, state: IndexState, documents: list[Document]
+    ) -> tuple[list[Document], Float32Array | None, list[Document]]:
+        """(documents with a vector, their vectors, documents without)."""
         fingerprint = self.collection.settings.encoder_fingerprint
         if state.dense is None or fingerprint is None:
-            state.put(documents, None)
-        else:
+            return [], None, documents
+        try:
+            return documents, self.collection.vectors_for([d.id for d in documents], fingerprint), []
+        except NotFound:
             # A build that was interrupted between reading and encoding leaves documents without a vector.
             n_bare = self.collection.count_without_vectors(fingerprint)
-            bare = (
-                {d.id for d, _ in self.collection.documents_without_vectors(fingerprint, n_bare)} if n_bare else set()
-            )
-            encoded = [d for d in documents if d.id not in bare]
-            state.put(encoded, self.collection.vectors_for([d.id for d in encoded], fingerprint))
-            if bare:
-                state.put([d for d in documents if d.id in bare], None)
-        state.change = changes[-1].number
+            without = {d.id for d, _ in self.collection.documents_without_vectors(fingerprint, n_bare)}
+            encoded = [d for d in documents if d.id not in without]
+            vectors = self.collection.vectors_for([d.id for d in encoded], fingerprint)
+            return encoded, vectors, [d for d in documents if d.id in without]
 
     def field_counts(self, limit: int = 20) -> dict[str, Any]:
         """The metadata keys that filters can name, each with its kinds and most frequent values."""
