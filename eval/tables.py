@@ -34,7 +34,7 @@ def replace_figures(readme: str, results: Iterable[Evidence]) -> str:
 
 
 def _section(result: Evidence) -> str:
-    lines = [f"**{result.claim}**", "", "| what | measured | demand | met |", "|---|---|---|---|"]
+    lines = [f"**Claim: {result.claim}**", "", "| what | measured | demand | met |", "|---|---|---|---|"]
     lines += [_row(result, row) for row in result.comparisons if row.demand]
     machine = f"{result.machine.cpu}, {result.machine.cores} cores"
     lines += ["", f"`{result.command}` → [`{result.name}.json`](eval/results/{result.name}.json) ({machine})", ""]
