@@ -266,7 +266,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         comparisons=rows,
         seeds=[0],
         meter={"name": "queries, documents and terms", "equal_within": 0.0},
-        command=f"python -m facetrail.eval.benchmarks.lexical {chosen.folder.name} --rounds {chosen.rounds}{' --pyserini' if chosen.pyserini else ''}",
+        command=f"python -m facetrail.eval.benchmarks.lexical {chosen.folder.name} --rounds {chosen.rounds}"
+        + (" --pyserini" if chosen.pyserini else ""),
         folder=chosen.out,
     )
     print(json.dumps(rows, indent=1))
