@@ -20,7 +20,7 @@ def all_results(folder: Path | None = None) -> list[Evidence]:
 
 
 def figures(results: Iterable[Evidence]) -> str:
-    """One section a result: what is claimed, a row a demand (the missed ones too), and the command that repeats it."""
+    """One section a result: its claim, a row a demand or tested comparison (missed ones too), and its command."""
     return "\n".join(_section(result) for result in results)
 
 
@@ -35,7 +35,8 @@ def replace_figures(readme: str, results: Iterable[Evidence]) -> str:
 
 def _section(result: Evidence) -> str:
     lines = [f"**Claim: {result.claim}**", "", "| what | measured | demand | met |", "|---|---|---|---|"]
-    lines += [_row(result, row) for row in result.comparisons if row.demand]
+    # A tested comparison is shown whether or not anything was demanded of it: a claim's losing rows belong to it.
+    lines += [_row(result, row) for row in result.comparisons if row.demand or row.p is not None]
     machine = f"{result.machine.cpu}, {result.machine.cores} cores"
     lines += ["", f"`{result.command}` → [`{result.name}.json`](eval/results/{result.name}.json) ({machine})", ""]
     if result.notes:
@@ -54,7 +55,8 @@ def _row(result: Evidence, row: ComparisonRow) -> str:
         if row.p_holm is not None or row.p is not None:
             shown += f", p = {row.p_holm if row.p_holm is not None else row.p:.2g}"
         shown += ")"
-    cells = (f"{row.a}{versus}: {row.measure}", shown, row.demand, "yes" if row.met else "**no**")
+    met = "" if row.met is None else "yes" if row.met else "**no**"
+    cells = (f"{row.a}{versus}: {row.measure}", shown, row.demand, met)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

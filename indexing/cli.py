@@ -55,9 +55,7 @@ def build(
     dense_kind: Annotated[
         Literal["auto", "exact", "pq", "ivf", "hnsw"], typer.Option(help="Vector index; auto chooses by size.")
     ] = "auto",
-    k1: Annotated[
-        float, typer.Option(help="BM25: how soon a repeated word stops counting; 1.5 suits long queries.")
-    ] = 0.9,
+    k1: Annotated[float, typer.Option(help="BM25: how late a repeated word stops counting; at least 0.")] = 0.9,
     b: Annotated[float, typer.Option(help="BM25: how much long documents are discounted, 0 to 1.")] = 0.4,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted build.")] = False,
     strict: Annotated[bool, typer.Option(help="Stop at the first bad row.")] = False,
