@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from facetrail.indexing import collection_writing as writing
 from facetrail.indexing.collection_backup import backup, restore
@@ -23,7 +24,7 @@ from facetrail.indexing.collection_check import Seal, check_database
 from facetrail.indexing.collection_log import log_problem
 from facetrail.indexing.collection_readers import CollectionReads
 from facetrail.indexing.collection_reading import Change, ReadView
-from facetrail.indexing.collection_rows import as_vectors, encode, require_encoder
+from facetrail.indexing.collection_rows import as_facets, as_vectors, encode, require_encoder
 from facetrail.indexing.collection_schema import (
     DATABASE_FILE,
     RESTORE_CURE,
@@ -39,6 +40,7 @@ from facetrail.indexing.durable import rename_durably, sync_file, sync_folder
 from facetrail.indexing.locking import LOCK_FILE, WriterLock
 from facetrail.models.errors import Conflict, Damaged, InvalidInput
 from facetrail.models.records import Document
+from facetrail.models.text.facets import FacetBatch
 
 __all__ = [
     "Change",
@@ -193,13 +195,15 @@ class Collection(CollectionReads):
                         self._writer.execute("ROLLBACK")
                     raise
 
-    def put(self, documents: Sequence[Document], vectors: ArrayLike | None = None) -> PutResult:
+    def put(
+        self, documents: Sequence[Document], vectors: ArrayLike | None = None, facets: FacetBatch | None = None
+    ) -> PutResult:
         """Adds or replaces documents in one transaction; on disk when it returns.
 
         Of several documents with one id the last counts. A document equal to the stored one in every field is
         unchanged: no change number is spent on it. vectors: (n, dim), row i of document i, of the collection's
-        encoder; without them a changed text loses its vector until `store_vectors`. Raises InvalidInput naming
-        position and id, before anything is written.
+        encoder; without them a changed text loses its vector until `store_vectors`. facets: in a collection that
+        has them, in the same order as vectors. Raises InvalidInput naming position and id, before anything is written.
         """
         limit = self.settings.max_document_bytes
         encoded = {row.id: (i, row) for i, row in ((i, encode(i, d, limit)) for i, d in enumerate(documents))}
@@ -208,13 +212,29 @@ class Collection(CollectionReads):
         if vectors is not None:
             fingerprint, dim = require_encoder(self.settings)
             array = as_vectors(vectors, len(documents), dim)
+            facets = as_facets(facets, len(documents), self.settings)
         with self._transaction() as view:
-            result, numbers = writing.put_rows(view.connection, rows, view.change)
+            has_facets = self.settings.facets is not None
+            result, numbers = writing.put_rows(view.connection, rows, view.change, has_facets=has_facets)
             if array is not None:
                 entries = [(numbers[row.id], row.content_hash) for row in rows]
-                chosen = array[[i for i, _ in encoded.values()]] if len(rows) < len(array) else array
-                writing.put_vectors(view.connection, fingerprint, entries, chosen)
+                self._put_encoded(view, fingerprint, entries, array, facets, [i for i, _ in encoded.values()])
         return result
+
+    def _put_encoded(
+        self,
+        view: ReadView,
+        fingerprint: str,
+        entries: Sequence[tuple[int, bytes]],
+        vectors: NDArray[np.float32],
+        facets: FacetBatch | None,
+        positions: Sequence[int],
+    ) -> None:
+        """Writes what stands at some positions of a batch; entry i is of position i."""
+        partial = len(positions) < len(vectors)
+        writing.put_vectors(view.connection, fingerprint, entries, vectors[positions] if partial else vectors)
+        if facets is not None:
+            writing.put_facets(view.connection, fingerprint, entries, facets.take(positions) if partial else facets)
 
     def delete(self, ids: Sequence[str]) -> DeleteResult:
         """Deletes documents and their vectors in one transaction; on disk when it returns."""
@@ -224,16 +244,24 @@ class Collection(CollectionReads):
             return writing.delete_ids(view.connection, list(dict.fromkeys(ids)), view.change)
 
     def store_vectors(
-        self, ids: Sequence[str], content_hashes: Sequence[bytes], fingerprint: str, vectors: ArrayLike
+        self,
+        ids: Sequence[str],
+        content_hashes: Sequence[bytes],
+        fingerprint: str,
+        vectors: ArrayLike,
+        facets: FacetBatch | None = None,
     ) -> VectorResult:
-        """Stores vectors of texts read earlier; one whose document changed or went since is dropped and counted."""
+        """Stores vectors, and facet data where the collection has facets, of texts read earlier, in one transaction.
+
+        What belongs to a document that changed or went since is dropped and counted.
+        """
         _, dim = require_encoder(self.settings, fingerprint)
         array = as_vectors(vectors, len(ids), dim)
+        facets = as_facets(facets, len(ids), self.settings)
         with self._transaction() as view:
             found = writing.current_entries(view, ids, content_hashes)
-            positions = [position for position, _ in found]
-            chosen = array if len(found) == len(ids) else array[positions]
-            writing.put_vectors(view.connection, fingerprint, [entry for _, entry in found], chosen)
+            entries = [entry for _, entry in found]
+            self._put_encoded(view, fingerprint, entries, array, facets, [position for position, _ in found])
         return VectorResult(len(found), len(ids) - len(found))
 
     def backup(self, target: Path) -> None:

@@ -16,11 +16,12 @@ from facetrail.indexing.collection_log import log_problem
 from facetrail.indexing.collection_rows import COLUMNS, decode, vector_checksum
 from facetrail.indexing.collection_schema import (
     DATABASE_FILE,
-    TABLES,
     checksum,
     connect,
+    read_property,
     read_settings,
     shown,
+    tables_of,
     translate,
 )
 from facetrail.indexing.durable import file_sha256, remove_durably, write_durably
@@ -91,7 +92,7 @@ def check_database(folder: Path) -> list[tuple[Path, str]]:
         try:
             read_settings(connection, database)
             connection.execute("BEGIN")
-            for step in (_structure, _documents, _deletions, _encoders, _vectors):
+            for step in (_structure, _documents, _deletions, _encoders, _vectors, _facets):
                 found += step(connection, database)
         finally:
             connection.close()
@@ -110,7 +111,8 @@ def check_database(folder: Path) -> list[tuple[Path, str]]:
 def _structure(connection: sqlite3.Connection, database: Path) -> list[str]:
     problems = []
     stored = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall())
-    expected = {name.encode(): sql.encode() for name, sql in TABLES.items()}
+    schema = int(read_property(connection, database, "schema"))
+    expected = {name.encode(): sql.encode() for name, sql in tables_of(schema).items()}
     if stored != expected:
         problems.append("its table definitions are not as they were written")
     rows = connection.execute(f"PRAGMA integrity_check({_MAX_PROBLEMS})").fetchall()
@@ -147,14 +149,33 @@ def _encoders(connection: sqlite3.Connection, database: Path) -> list[str]:
 
 
 def _vectors(connection: sqlite3.Connection, database: Path) -> list[str]:
+    return _encoded(connection, "vectors", "vector")
+
+
+def _facets(connection: sqlite3.Connection, database: Path) -> list[str]:
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'facets'").fetchone() is None:
+        return []  # a schema version without them; `_structure` has compared the two
+    problems = _encoded(connection, "facets", "data")
+    if read_settings(connection, database).facets is not None:
+        # Vector and facet data of a text are written together; one without the other is a lost row.
+        lonely = connection.execute(
+            "SELECT document FROM (SELECT document FROM vectors UNION ALL SELECT document FROM facets) "
+            "GROUP BY document HAVING count(*) = 1"
+        ).fetchmany(_MAX_PROBLEMS)
+        problems += [f"document {row[0]} has a vector or facet data, but not both" for row in lonely]
+    return problems
+
+
+def _encoded(connection: sqlite3.Connection, table: str, column: str) -> list[str]:
+    """Rows of `vectors` or `facets` whose checksum does not fit."""
     rows = connection.execute(
-        "SELECT v.document, e.fingerprint, v.content_hash, v.vector, v.checksum, d.id FROM vectors v "
+        f"SELECT v.document, e.fingerprint, v.content_hash, v.{column}, v.checksum, d.id FROM {table} v "
         "LEFT JOIN encoders e ON e.number = v.encoder LEFT JOIN documents d ON d.number = v.document"
     )
     problems = []
-    for document, fingerprint, content_hash, vector, stored, document_id in rows:
-        if vector_checksum(document, fingerprint or b"", content_hash, vector) != stored:
-            problems.append(f"row {document} (document {shown(document_id)}) of table vectors is not as it was written")
+    for document, fingerprint, content_hash, data, stored, document_id in rows:
+        if vector_checksum(document, fingerprint or b"", content_hash, data) != stored:
+            problems.append(f"row {document} (document {shown(document_id)}) of table {table} is not as it was written")
             if len(problems) == _MAX_PROBLEMS:
                 break
     return problems

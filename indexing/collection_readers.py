@@ -10,6 +10,7 @@ from facetrail.indexing.collection_schema import DATABASE_FILE, CollectionSettin
 from facetrail.indexing.index import Float32Array
 from facetrail.models.errors import Conflict, NotFound
 from facetrail.models.records import Document
+from facetrail.models.text.facets import FacetBatch
 
 _MAX_IDLE = 8
 
@@ -110,3 +111,8 @@ class CollectionReads:
         """(n, dim) float32 in the order of ids; NotFound if one has none."""
         with self._view() as view:
             return view.vectors_for(ids, fingerprint)
+
+    def facets_for(self, ids: Sequence[str], fingerprint: str) -> FacetBatch:
+        """Facet data in the order of ids; NotFound if one has none."""
+        with self._view() as view:
+            return view.facets_for(ids, fingerprint)

@@ -12,9 +12,11 @@ import numpy as np
 
 from facetrail.indexing.collection_rows import COLUMNS, StoredDocument, can_live, decode, vector_checksum
 from facetrail.indexing.collection_schema import CollectionSettings, checksum, damaged, shown, translated
+from facetrail.indexing.facet_codec import unpack
 from facetrail.indexing.index import Float32Array
 from facetrail.models.errors import Damaged, NotFound
 from facetrail.models.records import Document
+from facetrail.models.text.facets import FacetBatch
 
 MAX_PARAMETERS = 500
 
@@ -184,6 +186,25 @@ class ReadView:
                 raise damaged(self._database, what)
             vectors[position(row) if position else i] = np.frombuffer(vector, "<f4")
 
+    def facets_for(self, ids: Sequence[str], fingerprint: str) -> FacetBatch:
+        """Facet data in the order of ids, each at most once. Raises NotFound if one has none of its present text."""
+        encoder, known = self.encoder_number(fingerprint), fingerprint.encode()
+        found: dict[str, bytes] = {}
+        for chunk in chunks(ids):
+            marks = ", ".join("?" * len(chunk))
+            for row in self._rows(f"SELECT {_FACETS} WHERE d.id IN ({marks})", (encoder, *chunk)):
+                document, content_hash, stored, data, document_id = row
+                if vector_checksum(document, known, content_hash, data) != stored:
+                    what = f"row {document} (document {shown(document_id)}) of table facets is not as it was written"
+                    raise damaged(self._database, what)
+                found[document_id.decode()] = data
+        if len(found) < len(ids):
+            raise self._no_vector(ids, fingerprint)
+        try:
+            return unpack([found[i] for i in ids], len(self._settings.facets or ()), self._settings.dim or 0)
+        except ValueError as error:
+            raise damaged(self._database, f"table facets holds what nobody wrote ({error})") from error
+
     def _no_vector(self, ids: Sequence[str], fingerprint: str) -> NotFound:
         encoder = self.encoder_number(fingerprint)
         found = (can_live(i) and bool(self._rows(f"SELECT {_VECTOR} WHERE d.id = ?", (encoder, i))) for i in ids)
@@ -198,6 +219,10 @@ class ReadView:
 _VECTOR = (
     "v.document, v.content_hash, v.checksum, v.vector, d.id FROM documents d "
     "JOIN vectors v ON v.document = d.number AND v.encoder = ? AND v.content_hash = d.content_hash"
+)
+_FACETS = (
+    "f.document, f.content_hash, f.checksum, f.data, d.id FROM documents d "
+    "JOIN facets f ON f.document = d.number AND f.encoder = ? AND f.content_hash = d.content_hash"
 )
 _WITHOUT_VECTOR = (
     "documents d WHERE NOT EXISTS (SELECT 1 FROM vectors v WHERE v.document = d.number AND v.encoder = ? "

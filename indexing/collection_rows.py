@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetrail.indexing.collection_schema import CollectionSettings, checksum, damaged, shown
+from facetrail.indexing.facet_codec import checked
 from facetrail.models.errors import InvalidInput
 from facetrail.models.records import MAX_ID_BYTES, Document, Section
+from facetrail.models.text.facets import FacetBatch
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -179,6 +181,20 @@ def as_vectors(array: ArrayLike, n: int, dim: int) -> NDArray[np.float32]:
     if len(bad):
         raise InvalidInput(f"vector {int(bad[0])} holds a NaN or an infinity; check the encoder's input and precision")
     return vectors
+
+
+def as_facets(batch: FacetBatch | None, n: int, settings: CollectionSettings) -> FacetBatch | None:
+    """Checked facet data of n documents. Raises InvalidInput if they come without the collection's facets, or with
+    facets that it has no place for: a vector and the facet data of its text are written together or not at all."""
+    if (batch is None) != (settings.facets is None):
+        raise InvalidInput(
+            "this collection stores single vectors only; build a new one with an encoder that has facets"
+            if batch is not None
+            else "vectors of this collection come with facet data; use the encoder's encode_facets"
+        )
+    if batch is None or settings.facets is None:
+        return None
+    return checked(batch, n, len(settings.facets), settings.dim or 0)
 
 
 def require_encoder(settings: CollectionSettings, fingerprint: str | None = None) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from facetrail.models.errors import Conflict, Damaged, FacetrailError, NotFound, Unavailable
 
 DATABASE_FILE = "collection.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x46545243  # "FTRC", shown by file(1)
 PAGE_SIZE = 8192  # five 384-dimensional float32 vectors fill a page to 97 %; of 4096 bytes a fifth would stay empty
 MIN_SQLITE = (3, 37, 0)  # STRICT tables, which let the integrity check see a flipped column type
@@ -44,7 +44,20 @@ TABLES: dict[str, str] = {
         "encoder INTEGER NOT NULL REFERENCES encoders (number), content_hash BLOB NOT NULL, checksum BLOB NOT NULL, "
         "vector BLOB NOT NULL) STRICT"
     ),
+    "facets": (
+        "CREATE TABLE facets (document INTEGER PRIMARY KEY REFERENCES documents (number) ON DELETE CASCADE, "
+        "encoder INTEGER NOT NULL REFERENCES encoders (number), content_hash BLOB NOT NULL, checksum BLOB NOT NULL, "
+        "data BLOB NOT NULL) STRICT"
+    ),
 }
+ADDED_IN = {"facets": 2}
+"""Schema version of the tables that came after the first. A collection stays in the version it was made in: what a
+later one adds has no place in its settings, so nothing ever asks it for a table that it lacks."""
+
+
+def tables_of(schema: int) -> dict[str, str]:
+    """The definitions of the tables that a schema version has."""
+    return {name: sql for name, sql in TABLES.items() if ADDED_IN.get(name, 1) <= schema}
 
 
 class CollectionSettings(BaseModel):
@@ -63,6 +76,12 @@ class CollectionSettings(BaseModel):
     """Configuration of the lexical index; None: there is none."""
     dense: dict[str, Any] | None = None
     """Configuration of the dense index; None: there is none."""
+    facets: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=255)
+    """Names of the facets that every encoded document has a vector of; None: single vectors only."""
+    facet_margin: float | None = Field(default=None, ge=0)
+    """What a match of another facet of the document costs (cosine). Kept, so that `like` needs no encoder."""
+    facet_mixing: float | None = Field(default=None, ge=0, le=1)
+    """Share of the facet score in the final one."""
     max_document_bytes: int = Field(default=16 * 2**20, ge=1, le=2**29)
     """Largest document, in bytes of UTF-8 over title, text, sections and metadata."""
     created_with: str = Field(default_factory=lambda: _version())
@@ -72,6 +91,15 @@ class CollectionSettings(BaseModel):
         parts = (self.encoder, self.encoder_fingerprint, self.dim)
         if any(p is None for p in parts) and any(p is not None for p in parts):
             raise ValueError("encoder, encoder_fingerprint and dim come together or not at all")
+        return self
+
+    @model_validator(mode="after")
+    def _facets_are_complete(self) -> Self:
+        parts = (self.facets, self.facet_margin, self.facet_mixing)
+        if any(p is None for p in parts) and any(p is not None for p in parts):
+            raise ValueError("facets, facet_margin and facet_mixing come together or not at all")
+        if self.facets is not None and (self.dense is None or len(set(self.facets)) < len(self.facets)):
+            raise ValueError("facets need a dense index and names that differ")
         return self
 
 
@@ -212,9 +240,12 @@ def read_settings(connection: sqlite3.Connection, database: Path) -> CollectionS
         raise damaged(database, f"its header says schema version {header}, its table {schema}")
     raw = read_property(connection, database, "settings")
     try:
-        return CollectionSettings.model_validate_json(raw)
+        settings = CollectionSettings.model_validate_json(raw)
     except ValidationError as error:
         raise damaged(database, f"the settings do not fit their form ({error.errors()[0]['msg']})") from error
+    if settings.facets is not None and schema < ADDED_IN["facets"]:
+        raise damaged(database, f"its settings speak of facets, which schema version {schema} has no table for")
+    return settings
 
 
 def read_property(connection: sqlite3.Connection, database: Path, name: str) -> str:

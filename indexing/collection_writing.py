@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from facetrail.indexing.collection_reading import ReadView, chunks
 from facetrail.indexing.collection_rows import Row, vector_checksum
 from facetrail.indexing.collection_schema import checksum
+from facetrail.indexing.facet_codec import pack
 from facetrail.indexing.index import Float32Array
+from facetrail.models.text.facets import FacetBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,13 @@ class _Known:
                 self.rows[document_id.decode()] = (rest[0], rest[1], rest[2], rest[3])
 
 
-def put_rows(connection: sqlite3.Connection, rows: Sequence[Row], last_change: int) -> tuple[PutResult, dict[str, int]]:
-    """Writes rows with distinct ids. Returns the counts and id → number of every row."""
+def put_rows(
+    connection: sqlite3.Connection, rows: Sequence[Row], last_change: int, *, has_facets: bool = False
+) -> tuple[PutResult, dict[str, int]]:
+    """Writes rows with distinct ids. Returns the counts and id → number of every row.
+
+    A changed text loses its vector and, in a collection that has_facets, its facet data.
+    """
     known = _Known(connection, [row.id for row in rows]).rows
     numbers: dict[str, int] = {}
     created, updated, outdated = [], [], []
@@ -77,6 +84,8 @@ def put_rows(connection: sqlite3.Connection, rows: Sequence[Row], last_change: i
         updated,
     )
     connection.executemany("DELETE FROM vectors WHERE document = ?", outdated)
+    if has_facets:
+        connection.executemany("DELETE FROM facets WHERE document = ?", outdated)
     connection.executemany("DELETE FROM deletions WHERE id = ?", [(c[2],) for c in created])
     return PutResult(len(created), len(updated), len(rows) - len(created) - len(updated), change), numbers
 
@@ -95,16 +104,33 @@ def put_vectors(
     connection: sqlite3.Connection, fingerprint: str, entries: Sequence[tuple[int, bytes]], vectors: Float32Array
 ) -> None:
     """Stores one vector a document, replacing what it had. entries: (document number, content hash)."""
+    _put_encoded(connection, "vectors", "vector", fingerprint, entries, [vector.tobytes() for vector in vectors])
+
+
+def put_facets(
+    connection: sqlite3.Connection, fingerprint: str, entries: Sequence[tuple[int, bytes]], batch: FacetBatch
+) -> None:
+    """Stores one document's facet data each, replacing what it had. entries: (document number, content hash)."""
+    _put_encoded(connection, "facets", "data", fingerprint, entries, pack(batch))
+
+
+def _put_encoded(
+    connection: sqlite3.Connection,
+    table: str,
+    column: str,
+    fingerprint: str,
+    entries: Sequence[tuple[int, bytes]],
+    blobs: Sequence[bytes],
+) -> None:
     encoder = _encoder(connection, fingerprint)
     known = fingerprint.encode()
     rows = []
-    for (number, content_hash), vector in zip(entries, vectors, strict=True):
-        raw = vector.tobytes()
+    for (number, content_hash), raw in zip(entries, blobs, strict=True):
         rows.append((number, encoder, content_hash, vector_checksum(number, known, content_hash, raw), raw))
     connection.executemany(
-        "INSERT INTO vectors VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET encoder = excluded.encoder, "
-        "content_hash = excluded.content_hash, checksum = excluded.checksum, vector = excluded.vector "
-        "WHERE checksum <> excluded.checksum OR vector <> excluded.vector",
+        f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?) ON CONFLICT (document) DO UPDATE SET encoder = excluded.encoder, "
+        f"content_hash = excluded.content_hash, checksum = excluded.checksum, {column} = excluded.{column} "
+        f"WHERE checksum <> excluded.checksum OR {column} <> excluded.{column}",
         rows,
     )
 

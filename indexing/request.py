@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from facetrail.models.records import Document
 
-Mode = Literal["lexical", "dense", "hybrid"]
+Mode = Literal["lexical", "dense", "facet", "hybrid"]
 MAX_LIMIT = 1_000
 MAX_DEPTH = 10_000
 
@@ -50,6 +50,11 @@ class SearchRequest(Closed):
     mode: Mode | None = None
     """None: hybrid where the collection has both sources, else the one it has."""
     fusion: FusionConfig = FusionConfig()
+    facets: dict[str, float] | Literal["auto"] | None = None
+    """Weights of the facets, not negative, not all zero; "auto" and None in mode `facet`: the query's own intent.
+    In mode `hybrid` they turn the dense source into the facet source; the other modes refuse them."""
+    rescore_depth: int = Field(default=200, ge=1, le=1_000)
+    """Mode `facet`: documents taken from the dense index and scored again by their facets."""
     filter: dict[str, Any] | None = None
     """A tree of must / should / must_not over metadata; see `facetrail.indexing.filters`."""
     limit: int = Field(default=10, ge=1, le=MAX_LIMIT)
@@ -95,12 +100,51 @@ class Highlight:
 
 
 @dataclass(frozen=True, slots=True)
+class FacetMatch:
+    """One facet's share: its weight in this search, its score, and the facet of the document that matched it."""
+
+    facet: str
+    weight: float
+    score: float
+    matched: str
+
+
+@dataclass(frozen=True, slots=True)
+class FacetSentence:
+    """The sentence a facet vector looked at most: characters [start, end) of the named field, attention in [0, 1]."""
+
+    facet: str
+    field: str
+    start: int
+    end: int
+    weight: float
+    role: str
+    """The rhetorical role the encoder gives this sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class FacetExplanation:
+    """Facet search, opened up: score = (1 - mixing) · s_1 + mixing · s_k, and s_k is the sum of weight · score."""
+
+    s_1: float
+    s_k: float
+    mixing: float
+    matches: Sequence[FacetMatch]
+    sentences: Sequence[FacetSentence]
+    prior_query: Mapping[str, float]
+    prior_document: Mapping[str, float]
+    gate: Mapping[str, float]
+    """How much the document's vector took from each granularity: document, token, sentence, paragraph."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a hit stands where it stands; `sources` recompute its score."""
 
     sources: Sequence[SourceScore] = ()
     terms: Sequence[TermContribution] = ()
     highlights: Sequence[Highlight] = ()
+    facets: FacetExplanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +166,8 @@ class SearchResult:
     generation: int
     warnings: Sequence[str] = ()
     next_cursor: str | None = None
+    facets: Mapping[str, float] | None = None
+    """The facet weights that were used, summing to 1; None where facets played no part."""
+    task: Literal["question", "document"] | None = None
+    """What a facet encoder took the query for."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)

@@ -256,12 +256,12 @@ def test_a_newer_schema_is_refused(collection: Collection) -> None:
     collection.close()
     database = sqlite3.connect(collection.folder / "collection.sqlite")
     database.execute(
-        "UPDATE properties SET value = '2', checksum = ? WHERE name = 'schema'", (checksum("schema", "2"),)
+        "UPDATE properties SET value = '3', checksum = ? WHERE name = 'schema'", (checksum("schema", "3"),)
     )
-    database.execute("PRAGMA user_version = 2")
+    database.execute("PRAGMA user_version = 3")
     database.commit()
     database.close()
-    with pytest.raises(Conflict, match=r"schema version 2.*upgrade"):
+    with pytest.raises(Conflict, match=r"schema version 3.*upgrade"):
         Collection.open(collection.folder)
 
 
