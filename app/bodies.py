@@ -71,7 +71,7 @@ async def read_json(request: Request, model: type[Model], settings: Settings) ->
     try:
         return model.model_validate_json(body, strict=True), len(body)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from error
+        raise invalid(_details(error), _parsed(body)) from error
 
 
 def read_query(request: Request, model: type[Model], parse: Mapping[str, Callable[[str], Any]]) -> Model:
@@ -93,7 +93,7 @@ def read_query(request: Request, model: type[Model], parse: Mapping[str, Callabl
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from error
+        raise invalid(_details(error), values) from error
 
 
 def parse_json_parameter(name: str) -> Callable[[str], Any]:
@@ -111,14 +111,36 @@ def parse_json_parameter(name: str) -> Callable[[str], Any]:
     return parse
 
 
-def pointer_of(location: tuple[int | str, ...]) -> str:
-    """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False, include_input=False)
 
 
-def invalid(details: list[ErrorDetails]) -> InvalidBody:
-    """One sentence and every pointer out of a schema's complaints."""
-    errors = [{"pointer": pointer_of(d["loc"]), "detail": d["msg"]} for d in details[:MAX_REPORTED]]
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):  # then the complaint is about the whole body
+        return None
+
+
+def pointer_of(detail: ErrorDetails, value: Any) -> str:
+    """A JSON pointer (RFC 6901) into `value`, or to what it lacks.
+
+    A complaint's location also names the branches of unions that were tried; those are no fields.
+    """
+    parts = list(detail["loc"])
+    missing = parts[-1:] if detail["type"] == "missing" else []
+    found: list[int | str] = []
+    for part in parts[: len(parts) - len(missing)]:
+        if part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int):
+            found.append(part)
+            value = value[part]
+    parts = [*found, *missing]
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def invalid(details: list[ErrorDetails], value: Any) -> InvalidBody:
+    """One sentence and every pointer out of a schema's complaints about a value."""
+    errors = [{"pointer": pointer_of(d, value), "detail": d["msg"]} for d in details[:MAX_REPORTED]]
     first = errors[0]
     where = f"at {first['pointer']}: " if first["pointer"] else ""
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""

@@ -20,6 +20,9 @@ COMMANDS = {
     "serve": "facetrail.app.commands:serve",
     "eval": "facetrail.eval.cli:eval_app",
     "data": "facetrail.eval.cli:data_app",
+    "train": "facetrail.training.cli:train_app",
+    "experiment": "facetrail.training.cli:experiment_app",
+    "model": "facetrail.models.model_cli:model_app",
 }
 
 

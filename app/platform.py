@@ -89,8 +89,7 @@ class Platform:
     def warm(self) -> None:
         """Loads the encoders and compiles the kernels, so that no client pays for them."""
         for collection in self.collections.values():
-            modes = collection.info.modes
-            for mode in (*modes, "hybrid") if len(modes) > 1 else modes:
+            for mode in collection.modes:
                 request = SearchRequest.model_validate({"query": "warm", "mode": mode, "limit": 1})
                 collection.searcher.search(request)
 

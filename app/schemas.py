@@ -15,6 +15,12 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class BatchSearch(SearchRequest):
+    """What the searches of a batch have in common."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 class SearchBody(SearchRequest):
     """One search. Exactly one of `query`, `like`, `vector` and `recommend` says what is looked for."""
 
@@ -24,6 +30,13 @@ class SearchBody(SearchRequest):
             "examples": [
                 {"query": "does aspirin lower the risk of colorectal cancer", "limit": 5},
                 {"query": "graph neural networks", "mode": "lexical", "explain": True},
+                {
+                    "query": "how are citations predicted",
+                    "mode": "facet",
+                    "facets": {"method": 0.8, "result": 0.2},
+                    "explain": True,
+                },
+                {"like": "paper-017", "mode": "facet", "facets": {"method": 1.0}},
                 {"like": "paper-017", "filter": {"must": [{"key": "year", "range": {"gte": 2020}}]}},
             ]
         },
@@ -36,7 +49,7 @@ class BatchBody(Body):
     """The same search for many query texts."""
 
     queries: list[str] = Field(min_length=1, max_length=10_000, examples=[["first question", "second question"]])
-    search: SearchRequest = Field(default=SearchRequest(), description="Everything but the query text.")
+    search: BatchSearch = Field(default=BatchSearch(), description="Everything but the query text.")
     collection: str | None = Field(default=None, description=COLLECTION)
 
 
@@ -91,6 +104,9 @@ class EmbeddingsBody(Body):
     model: str | None = Field(default=None, description="Read by nobody: a collection has one encoder.")
     encoding_format: Literal["float", "base64"] = "float"
     input_type: Literal["document", "query"] = "document"
+    facet: str | None = Field(
+        default=None, description="The vector of this facet, one of the collection's, in place of the whole text's."
+    )
     dimensions: int | None = Field(default=None, ge=1, description="Must be the encoder's own, if given.")
     user: str | None = None
     collection: str | None = Field(default=None, description=COLLECTION)
@@ -130,6 +146,12 @@ class SearchParameters(BaseModel):
     q: str | None = Field(default=None, max_length=100_000, description="The query text.")
     like: str | None = Field(default=None, description="A document id: finds documents similar to it.")
     mode: Mode | None = None
+    facets: dict[str, float] | Literal["auto"] | None = Field(
+        default=None, description='Weights of the facets as a JSON object, or "auto".'
+    )
+    rescore_depth: int = Field(
+        default=200, ge=1, le=1_000, description="Mode `facet`: how many documents are scored again by their facets."
+    )
     filter: dict[str, Any] | None = Field(default=None, description="A filter tree as JSON.")
     limit: int = Field(default=10, ge=1, le=1_000)
     offset: int = Field(default=0, ge=0)

@@ -34,6 +34,13 @@ class Collection:
     """Writes and builds under way: while any is, a search may wait for a lock and must not do so on the event loop."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Every mode that a search of this collection may name."""
+        sources = tuple(mode for mode in self.info.modes if mode != "facet")
+        hybrid = ("hybrid",) if len(sources) > 1 else ()
+        return (*sources, *hybrid, *(("facet",) if self.info.facets else ()))
+
     def refresh(self) -> None:
         """Reads counts again after a write or a build."""
         self.payloads.clear()

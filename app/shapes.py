@@ -50,12 +50,46 @@ class HighlightShape(Shape):
     end: int
 
 
+class FacetMatchShape(Shape):
+    """One facet's share of `s_k`: `weight` × `score`. `matched` is the facet of the document that came nearest."""
+
+    facet: str
+    weight: float
+    score: float
+    matched: str
+
+
+class FacetSentenceShape(Shape):
+    """The sentence that a facet's vector looked at most: characters [start, end) of the named field."""
+
+    facet: str
+    field: str
+    start: int
+    end: int
+    weight: float
+    role: str
+
+
+class FacetExplanationShape(Shape):
+    """The facet score, opened up: (1 - `mixing`) × `s_1` + `mixing` × `s_k`."""
+
+    s_1: float
+    s_k: float
+    mixing: float
+    matches: list[FacetMatchShape]
+    sentences: list[FacetSentenceShape]
+    prior_query: dict[str, float]
+    prior_document: dict[str, float]
+    gate: dict[str, float]
+
+
 class ExplanationShape(Shape):
-    """Why a hit stands where it stands."""
+    """Why a hit stands where it stands; `facets` is null where facets played no part."""
 
     sources: list[SourceShape]
     terms: list[TermShape]
     highlights: list[HighlightShape]
+    facets: FacetExplanationShape | None
 
 
 class HitShape(Shape):
@@ -68,13 +102,18 @@ class HitShape(Shape):
 
 
 class SearchShape(Shape):
-    """One page of hits: score descending, then id ascending in UTF-8 byte order."""
+    """One page of hits: score descending, then id ascending in UTF-8 byte order.
+
+    `facets`, the weights that were used, sum to 1; they and `task` are null where facets played no part.
+    """
 
     hits: list[HitShape]
     mode: Mode
     generation: int
     warnings: list[str]
     next_cursor: str | None
+    facets: dict[str, float] | None
+    task: Literal["question", "document"] | None
     timings_ms: dict[str, float]
 
 
@@ -112,13 +151,14 @@ class BuildShape(Shape):
 
 
 class CollectionShape(Shape):
-    """A collection in service."""
+    """A collection in service; `facets` is empty where its encoder knows none."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str
     n_documents: int
     modes: list[str]
+    facets: list[str]
     generation: int
     build: BuildShape
 

@@ -118,6 +118,8 @@ class Evidence(_Closed):
     arms: dict[str, Arm] = Field(min_length=1)
     comparisons: list[ComparisonRow]
     notes: PlainText = ""
+    shown: list[str] = Field(default_factory=list)
+    """Measures that the README shows arm by arm; none: comparisons only."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Evidence":
@@ -183,6 +185,7 @@ def write_result(
     command: str,
     notes: str = "",
     accelerator: str = "",
+    shown: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Path:
     """Writes `<folder>/<name>.json` (default: the checkout's `eval/results`) and returns its path.
@@ -205,6 +208,7 @@ def write_result(
                 "arms": {arm: _plain(value) for arm, value in arms.items()},
                 "comparisons": [_plain(row) for row in comparisons],
                 "notes": _without_machine_paths(notes),
+                "shown": list(shown),
             }
         )
     except ValidationError as error:

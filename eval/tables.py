@@ -4,9 +4,9 @@ Text between `<!-- figures -->` and `<!-- end of figures -->` is replaced; a tes
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from facetrail.eval.evidence import ComparisonRow, Evidence, read_result, results_folder
 from facetrail.models.errors import InvalidInput
@@ -34,7 +34,10 @@ def replace_figures(readme: str, results: Iterable[Evidence]) -> str:
 
 
 def _section(result: Evidence) -> str:
-    lines = [f"**Claim: {result.claim}**", "", "| what | measured | demand | met |", "|---|---|---|---|"]
+    lines = [f"**Claim: {result.claim}**", ""]
+    if result.shown:
+        lines += [*arm_table(result), ""]
+    lines += ["| what | measured | demand | met |", "|---|---|---|---|"]
     # A tested comparison is shown whether or not anything was demanded of it: a claim's losing rows belong to it.
     lines += [_row(result, row) for row in result.comparisons if row.demand or row.p is not None]
     machine = f"{result.machine.cpu}, {result.machine.cores} cores"
@@ -42,6 +45,24 @@ def _section(result: Evidence) -> str:
     if result.notes:
         lines += [result.notes, ""]
     return "\n".join(lines) + "\n"
+
+
+def arm_table(result: Evidence) -> list[str]:
+    """A row an arm, a column a measure of `shown`: mean over seeds, ± their standard deviation where there are several.
+
+    An arm with none of the measures is left out."""
+    lines = [f"| arm | {' | '.join(result.shown)} |", "|---" * (1 + len(result.shown)) + "|"]
+    for name, arm in result.arms.items():
+        if arm.measures.keys() & set(result.shown):
+            cells = [_over_seeds(arm.measures.get(measure, [])) for measure in result.shown]
+            lines.append("| " + " | ".join([name.replace("|", "\\|"), *cells]) + " |")
+    return lines
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return _number(mean(values)) + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")
 
 
 def _row(result: Evidence, row: ComparisonRow) -> str:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from facetrail.indexing import generation
-from facetrail.indexing.collection import Collection, CollectionSettings
+from facetrail.indexing.collection import Collection, CollectionSettings, ReadView
 from facetrail.indexing.corpus import RowReport, read_corpus
 from facetrail.indexing.dense import DenseConfig
 from facetrail.indexing.lexical import LexicalConfig
-from facetrail.indexing.state import IndexState
+from facetrail.indexing.state import Encoded, IndexState
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.text.encoder import EncoderCard, TextEncoder, load_encoder
+from facetrail.models.text.facets import FacetEncoder
 
 Progress = Callable[[str, int, int | None], None]
 """(step, done, total); total None while it is not known."""
@@ -27,6 +28,7 @@ READ_BATCH = 2_000
 ENCODE_BLOCK = 4_096
 """Documents between two commits of vectors: what an interrupted build repeats at most."""
 INDEX_BATCH = 8_192
+MODES = ("lexical", "dense", "facet")
 
 
 def no_progress(step: str, done: int, total: int | None) -> None:
@@ -40,7 +42,8 @@ class BuildConfig:
     encoder: str = "base"
     encoder_options: Mapping[str, Any] = field(default_factory=dict)
     """Prefixes, pooling and lengths that differ from the encoder's own; see `load_encoder`."""
-    modes: tuple[str, ...] = ("lexical", "dense")
+    modes: tuple[str, ...] | None = None
+    """Of `MODES`; None: lexical and dense, and facet if the encoder has facets."""
     lexical: LexicalConfig = field(default_factory=lambda: LexicalConfig())
     dense: DenseConfig = field(default_factory=lambda: DenseConfig())
 
@@ -98,13 +101,12 @@ def _open_or_create(
             f"{out} already holds a collection; continue an interrupted build with --resume, add documents with "
             "`facetrail index add`, or choose another --out"
         )
-    unknown = set(config.modes) - {"lexical", "dense"}
-    if unknown or not config.modes:
-        raise InvalidInput(f"--mode-set takes lexical and dense, not {', '.join(sorted(unknown)) or 'nothing'}")
-    if "dense" not in config.modes:
+    modes = _checked_modes(config.modes)
+    if "dense" not in modes:
         encoder = None
     elif encoder is None:
         encoder = load_encoder(config.encoder, **config.encoder_options)
+    faceted = _wanted_facets(encoder, config.modes)
     return Collection.create(
         out,
         CollectionSettings(
@@ -113,10 +115,35 @@ def _open_or_create(
             encoder_card=encoder.card.model_dump(mode="json") if encoder else None,
             encoder_fingerprint=encoder.fingerprint if encoder else None,
             dim=encoder.dim if encoder else None,
-            lexical=config.lexical.model_dump(mode="json") if "lexical" in config.modes else None,
+            lexical=config.lexical.model_dump(mode="json") if "lexical" in modes else None,
             dense=config.dense.model_dump(mode="json") if encoder else None,
+            facets=faceted.facets if faceted else None,
+            facet_margin=faceted.margin if faceted else None,
+            facet_mixing=faceted.mixing if faceted else None,
         ),
     )
+
+
+def _checked_modes(asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The modes to build; facet is added by the encoder where nothing was asked for."""
+    if asked is None:
+        return "lexical", "dense"
+    unknown = set(asked) - set(MODES)
+    if unknown or not asked:
+        raise InvalidInput(f"--mode-set takes lexical, dense and facet, not {', '.join(sorted(unknown)) or 'nothing'}")
+    if "facet" in asked and "dense" not in asked:
+        raise InvalidInput("facet search scores again what dense search finds; add dense to --mode-set")
+    return asked
+
+
+def _wanted_facets(encoder: TextEncoder | None, asked: tuple[str, ...] | None) -> FacetEncoder | None:
+    """The encoder as one with facets, if the collection shall have them."""
+    if isinstance(encoder, FacetEncoder):
+        return encoder if asked is None or "facet" in asked else None
+    if asked is not None and "facet" in asked:
+        name = encoder.name if encoder is not None else "none"
+        raise InvalidInput(f"encoder {name!r} has no facets; name one that has with --encoder, or leave facet out")
+    return None
 
 
 class _Timed:
@@ -175,25 +202,48 @@ def _read(collection: Collection, corpus: Path, rows: RowReport, strict: bool, p
 
 
 def encode_missing(collection: Collection, encoder: TextEncoder, progress: Progress = no_progress) -> int:
-    """Encodes every document that has no vector of this encoder; committed block by block. Returns how many."""
+    """Encodes every document that has no vector of this encoder, each once; committed block by block, vectors and
+    facet data together. Returns how many."""
     total = collection.count_without_vectors(encoder.fingerprint)
     done = 0
     progress("encode", 0, total)
     while block := collection.documents_without_vectors(encoder.fingerprint, ENCODE_BLOCK):
         start = done
-        vectors = encoder.encode_documents(
+        encoded = encode_batch(
+            collection,
+            encoder,
             [document.content for document, _ in block],
-            progress=lambda n, start=start: progress("encode", start + n, total),  # type: ignore[misc]
+            lambda n, start=start: progress("encode", start + n, total),  # type: ignore[misc]
         )
         collection.store_vectors(
             [document.id for document, _ in block],
             [content_hash for _, content_hash in block],
             encoder.fingerprint,
-            vectors,
+            encoded.vectors,
+            encoded.facets,
         )
         done += len(block)
         progress("encode", done, total)
     return done
+
+
+def encode_batch(
+    collection: Collection, encoder: TextEncoder, texts: Sequence[str], progress: Callable[[int], None] | None = None
+) -> Encoded:
+    """What a collection stores of texts, in one pass of its encoder."""
+    if collection.settings.facets is None:
+        return Encoded(encoder.encode_documents(texts, progress=progress))
+    return Encoded(*require_facets(collection, encoder).encode_facets(texts, progress=progress))
+
+
+def require_facets(collection: Collection, encoder: TextEncoder) -> FacetEncoder:
+    """The encoder of a collection with facets as what it must be. Raises Conflict if it is none such."""
+    if not isinstance(encoder, FacetEncoder) or encoder.facets != collection.settings.facets:
+        raise Conflict(
+            f"the collection has the facets {', '.join(collection.settings.facets or ())}, which encoder "
+            f"{encoder.name!r} does not give; open it with the encoder it was built with"
+        )
+    return encoder
 
 
 def build_generation(collection: Collection, progress: Progress = no_progress) -> int:
@@ -201,19 +251,13 @@ def build_generation(collection: Collection, progress: Progress = no_progress) -
     settings = collection.settings
     with collection.snapshot() as view:
         ids = view.ids_in_order()
-        state = IndexState.empty(
-            lexical=LexicalConfig.model_validate(settings.lexical) if settings.lexical is not None else None,
-            dense=(settings.dim, DenseConfig.model_validate(settings.dense))
-            if settings.dim and settings.dense
-            else None,
-            ids=ids,
-        )
+        state = IndexState.empty(settings, ids)
         done = 0
         for batch in view.documents(batch=INDEX_BATCH):
-            vectors = None
+            encoded = None
             if settings.encoder_fingerprint is not None:
-                vectors = view.vectors_for([d.id for d in batch], settings.encoder_fingerprint)
-            state.fill(range(done, done + len(batch)), batch, vectors)
+                encoded = stored_encoding(view, [d.id for d in batch])
+            state.fill(range(done, done + len(batch)), batch, encoded)
             done += len(batch)
             progress("index", done, len(ids))
         with generation.new_generation(collection.folder) as building:
@@ -224,6 +268,15 @@ def build_generation(collection: Collection, progress: Progress = no_progress) -
                 encoder_fingerprint=settings.encoder_fingerprint,
                 analyser_fingerprint=state.lexical.analyser.fingerprint if state.lexical else None,
             )
+
+
+def stored_encoding(view: ReadView, ids: Sequence[str]) -> Encoded:
+    """What is stored of distinct ids. Raises NotFound if one has no vector of its present text."""
+    settings = view.settings
+    assert settings.encoder_fingerprint is not None
+    vectors = view.vectors_for(ids, settings.encoder_fingerprint)
+    has_facets = settings.facets is not None
+    return Encoded(vectors, view.facets_for(ids, settings.encoder_fingerprint) if has_facets else None)
 
 
 def parse_modes(text: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from facetrail.indexing.cli_options import parse_facet_options, parse_filter_option
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
 
 index_app = typer.Typer(no_args_is_help=True, help="Build, change, check and describe a collection.")
@@ -19,19 +20,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
     typer.echo(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def parse_filter_option(text: str | None) -> dict[str, Any] | None:
-    """The JSON of --filter."""
-    if text is None:
-        return None
-    try:
-        tree = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(f'--filter is not JSON ({error}); try --filter \'{{"year": {{"gte": 2020}}}}\'') from error
-    if not isinstance(tree, dict):
-        raise InvalidInput('--filter must be a JSON object, for instance \'{"topic": "graph learning"}\'')
-    return tree
 
 
 @index_app.command()
@@ -51,7 +39,14 @@ def build(
     encoder: Annotated[
         str, typer.Option(help="base, or a sentence-transformers or transformers folder or name.")
     ] = "base",
-    mode_set: Annotated[str, typer.Option(help="Indexes to build: lexical, dense or both.")] = "lexical,dense",
+    mode_set: Annotated[
+        str | None,
+        typer.Option(
+            help="Indexes to build, of lexical, dense and facet.  [default: lexical,dense and, if the encoder has "
+            "facets, facet]",
+            show_default=False,
+        ),
+    ] = None,
     dense_kind: Annotated[
         Literal["auto", "exact", "pq", "ivf", "hnsw"], typer.Option(help="Vector index; auto chooses by size.")
     ] = "auto",
@@ -77,7 +72,10 @@ def build(
     except ValidationError as error:
         raise InvalidInput(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
     config = BuildConfig(
-        encoder=encoder, modes=parse_modes(mode_set), lexical=lexical, dense=DenseConfig(kind=dense_kind)
+        encoder=encoder,
+        modes=parse_modes(mode_set) if mode_set is not None else None,
+        lexical=lexical,
+        dense=DenseConfig(kind=dense_kind),
     )
     with progress_bar(quiet=as_json) as progress:
         report = build_collection(corpus, target, config=config, resume=resume, strict=strict, progress=progress)
@@ -226,7 +224,8 @@ def search(
     folder: Folder,
     text: Annotated[str | None, typer.Argument(help="What to look for.", metavar="TEXT")] = None,
     mode: Annotated[
-        Literal["hybrid", "lexical", "dense"] | None, typer.Option(help="Default: hybrid where both indexes exist.")
+        Literal["hybrid", "lexical", "dense", "facet"] | None,
+        typer.Option(help="Default: hybrid where both indexes exist."),
     ] = None,
     like: Annotated[str | None, typer.Option(help="Find documents similar to this one.", metavar="ID")] = None,
     filter_: Annotated[
@@ -235,7 +234,17 @@ def search(
     limit: Annotated[int, typer.Option(help="Hits to show, 1 to 1,000.")] = 10,
     offset: Annotated[int, typer.Option(help="Hits to pass over.")] = 0,
     fusion: Annotated[Literal["z", "minmax", "rrf", "dbsf"], typer.Option(help="How hybrid joins its sources.")] = "z",
-    explain: Annotated[bool, typer.Option(help="Show each source's and each word's share.")] = False,
+    facet: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weight of a facet, for instance method=.8; repeat for more. auto: the query's own intent.",
+            metavar="NAME=WEIGHT",
+        ),
+    ] = None,
+    rescore_depth: Annotated[
+        int, typer.Option(help="Mode facet: documents scored again by their facets, 1 to 1,000.")
+    ] = 200,
+    explain: Annotated[bool, typer.Option(help="Show each source's, word's and facet's share.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Searches a collection by text or by document."""
@@ -254,6 +263,8 @@ def search(
             offset=offset,
             explain=explain,
             fusion=FusionConfig(method=fusion),
+            facets=parse_facet_options(facet or []),
+            rescore_depth=rescore_depth,
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -113,6 +113,6 @@ class CollectionReads:
             return view.vectors_for(ids, fingerprint)
 
     def facets_for(self, ids: Sequence[str], fingerprint: str) -> FacetBatch:
-        """Facet data in the order of ids; NotFound if one has none."""
+        """Facet data of documents that have a vector, in the order of distinct ids."""
         with self._view() as view:
             return view.facets_for(ids, fingerprint)

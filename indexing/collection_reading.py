@@ -36,7 +36,7 @@ class ReadView:
     def __init__(self, connection: sqlite3.Connection, database: Path, settings: CollectionSettings) -> None:
         self.connection = connection
         self._database = database
-        self._settings = settings
+        self.settings = settings
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
@@ -146,7 +146,7 @@ class ReadView:
     def vectors_for(self, ids: Sequence[str], fingerprint: str) -> Float32Array:
         """(n, dim) float32 in the order of ids. Raises NotFound if one has no vector of its present text."""
         encoder = self.encoder_number(fingerprint)
-        vectors = np.empty((len(ids), self._settings.dim or 0), np.float32)
+        vectors = np.empty((len(ids), self.settings.dim or 0), np.float32)
         positions = {document_id: position for position, document_id in enumerate(ids)}
         n_found = 0
         for chunk in chunks(list(positions)):
@@ -164,7 +164,7 @@ class ReadView:
         """(ids in UTF-8 byte order, their vectors (n, dim)), all at once; documents without a vector are left out."""
         encoder = self.encoder_number(fingerprint)
         ((n,),) = self._rows("SELECT count(*) FROM vectors WHERE encoder = ?", (encoder,))
-        vectors = np.empty((n, self._settings.dim or 0), np.float32)
+        vectors = np.empty((n, self.settings.dim or 0), np.float32)
         ids: list[str] = []
         with translated(self._database):
             cursor = self.connection.execute(f"SELECT {_VECTOR} ORDER BY d.id", (encoder,))
@@ -187,7 +187,7 @@ class ReadView:
             vectors[position(row) if position else i] = np.frombuffer(vector, "<f4")
 
     def facets_for(self, ids: Sequence[str], fingerprint: str) -> FacetBatch:
-        """Facet data in the order of ids, each at most once. Raises NotFound if one has none of its present text."""
+        """Facet data of documents that have a vector, in the order of distinct ids. Raises Damaged for one without."""
         encoder, known = self.encoder_number(fingerprint), fingerprint.encode()
         found: dict[str, bytes] = {}
         for chunk in chunks(ids):
@@ -199,9 +199,10 @@ class ReadView:
                     raise damaged(self._database, what)
                 found[document_id.decode()] = data
         if len(found) < len(ids):
-            raise self._no_vector(ids, fingerprint)
+            missing = next(i for i in ids if i not in found)
+            raise damaged(self._database, f"document {missing!r} has a vector and no facet data in table facets")
         try:
-            return unpack([found[i] for i in ids], len(self._settings.facets or ()), self._settings.dim or 0)
+            return unpack([found[i] for i in ids], len(self.settings.facets or ()), self.settings.dim or 0)
         except ValueError as error:
             raise damaged(self._database, f"table facets holds what nobody wrote ({error})") from error
 

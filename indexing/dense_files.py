@@ -82,10 +82,10 @@ def read(folder: Path) -> tuple[Content, Base]:
         raise Damaged(f"{path} cannot be read ({type(error).__name__}); {CURE}") from error
     if version != FORMAT:
         raise Damaged(f"{path} has format {version}, this version reads {FORMAT}; update facetrail or {CURE}")
-    ordinals = _array(folder / ORDINALS, (n,), np.dtype(np.int64))
+    ordinals = read_array(folder / ORDINALS, (n,), np.dtype(np.int64))
     if n and (ordinals[0] < 0 or (np.diff(ordinals) <= 0).any()):
         raise Damaged(f"{folder / ORDINALS} does not hold ascending ordinals; {CURE}")
-    content = Content(dim, config, ordinals, _array(folder / ZERO, (n,), np.dtype(np.bool_)))
+    content = Content(dim, config, ordinals, read_array(folder / ZERO, (n,), np.dtype(np.bool_)))
     rows = _rows(folder, n, dim, config)
     return content, Base(rows, kind, _scanner(folder, rows, kind, config, manifest.get("candidates_sha256")))
 
@@ -102,14 +102,15 @@ def _scanner(folder: Path, rows: VectorRows, kind: Kind, config: DenseConfig, sh
 
 
 def _rows(folder: Path, n: int, dim: int, config: DenseConfig) -> VectorRows:
-    data = _array(folder / VECTORS, (n, dim), np.dtype(config.storage), mapped=n > 0)
+    data = read_array(folder / VECTORS, (n, dim), np.dtype(config.storage), mapped=n > 0)
     scales = np.zeros(0, np.float32)
     if config.storage == "int8":
-        scales = _array(folder / SCALES, (n,), np.dtype(np.float32))
+        scales = read_array(folder / SCALES, (n,), np.dtype(np.float32))
     return VectorRows(data, scales, config.storage)
 
 
-def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, mapped: bool = False) -> NDArray[Any]:
+def read_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, mapped: bool = False) -> NDArray[Any]:
+    """A NumPy file of a known shape and type, memory-mapped if wanted. Raises Damaged naming it."""
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:

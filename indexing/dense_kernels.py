@@ -13,12 +13,16 @@ import numpy as np
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def kernel(function: F) -> F:
-    """Compiles on first call, free of the interpreter lock; keeps the machine code on disk where that is possible."""
+def kernel(function: F, *, reorder: bool = False) -> F:
+    """Compiles on first call, free of the interpreter lock; keeps the machine code on disk where that is possible.
+
+    reorder: sums may be added in any order, the same one at every call; that is what lets them use vector instructions.
+    """
+    fastmath: Any = {"reassoc", "contract"} if reorder else False
     try:
-        return cast(F, numba.njit(nogil=True, cache=True)(function))
+        return cast(F, numba.njit(nogil=True, cache=True, fastmath=fastmath)(function))
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        return cast(F, numba.njit(nogil=True)(function))
+        return cast(F, numba.njit(nogil=True, fastmath=fastmath)(function))
 
 
 @kernel

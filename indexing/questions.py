@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facetrail.indexing.facet_search import FacetAsk, check_facets
 from facetrail.indexing.index import EMPTY_HITS, BoolArray, Float32Array, Hits
 from facetrail.indexing.request import Examples, Mode, SearchRequest
 from facetrail.indexing.state import IndexState
-from facetrail.models.errors import InvalidInput, NotFound
+from facetrail.models.errors import Conflict, InvalidInput, NotFound
 from facetrail.models.records import Document
 
+WITH_WORDS: tuple[Mode, ...] = ("lexical", "hybrid")
+"""Modes that ask the lexical index."""
 Fetch = Callable[[Sequence[str]], Sequence[Document | None]]
 """Ids to documents, None where one was deleted meanwhile."""
 
@@ -23,6 +26,8 @@ class Question:
     vector: Float32Array | None = None
     excluded: frozenset[int] = frozenset()
     rank_by_examples: Callable[[IndexState, int, BoolArray | None], Hits] | None = None
+    facets: FacetAsk | None = None
+    """Where facets have a part in the scores."""
 
 
 def resolve_mode(request: SearchRequest, state: IndexState) -> Mode:
@@ -34,14 +39,13 @@ def resolve_mode(request: SearchRequest, state: IndexState) -> Mode:
             pointer="/query",
         )
     vector_only = request.vector is not None or request.recommend is not None
-    mode: Mode = request.mode or (
-        "lexical" if state.dense is None else "dense" if vector_only or state.lexical is None else "hybrid"
-    )
+    mode: Mode = request.mode or _richest_mode(request, state, vector_only)
     if vector_only and mode != "dense":
         raise InvalidInput(
-            f"a search by vector or by examples has no words for mode {mode!r}; use mode 'dense'", pointer="/mode"
+            f"a search by vector or by examples has no words and no facets for mode {mode!r}; use mode 'dense'",
+            pointer="/mode",
         )
-    if mode != "dense" and state.lexical is None:
+    if mode in WITH_WORDS and state.lexical is None:
         raise InvalidInput(
             f"mode {mode!r} needs a lexical index, which this collection was built without", pointer="/mode"
         )
@@ -51,7 +55,16 @@ def resolve_mode(request: SearchRequest, state: IndexState) -> Mode:
             "or rebuild it with `--mode-set lexical,dense`",
             pointer="/mode",
         )
+    check_facets(request, mode, state)
     return mode
+
+
+def _richest_mode(request: SearchRequest, state: IndexState, vector_only: bool) -> Mode:
+    if state.dense is None:
+        return "lexical"
+    if vector_only or state.lexical is None:
+        return "facet" if request.facets is not None and not vector_only else "dense"
+    return "hybrid"
 
 
 def living_ordinal(state: IndexState, document_id: str) -> int:
@@ -66,10 +79,15 @@ def question_for_like(state: IndexState, document_id: str, mode: Mode, fetch: Fe
     """Document to document: its words and its stored vector; the document itself is left out."""
     ordinal = living_ordinal(state, document_id)
     text = vector = None
-    if mode != "dense":
+    if mode in WITH_WORDS:
         document = fetch([document_id])[0]
         text = document.content if document else ""
     if mode != "lexical" and state.dense is not None:
+        if ordinal in state.bare:
+            raise Conflict(
+                f"document {document_id!r} has no vector yet, its build was interrupted; finish it with "
+                "`facetrail index build --out DIR --resume`, or use mode 'lexical'"
+            )
         vector = state.dense.vectors([ordinal])[0]
     return Question(text, vector, frozenset([ordinal]))
 

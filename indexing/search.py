@@ -12,10 +12,11 @@ import numpy as np
 
 from facetrail.indexing.cursor import first_after, read_cursor, write_cursor
 from facetrail.indexing.explain import explain_hits
+from facetrail.indexing.facet_search import facet_warnings, rescored
 from facetrail.indexing.filters import parse_filter
 from facetrail.indexing.fusion import Fused, fuse
 from facetrail.indexing.index import BoolArray, Float32Array, Hits
-from facetrail.indexing.questions import Fetch, Question
+from facetrail.indexing.questions import WITH_WORDS, Fetch, Question
 from facetrail.indexing.request import Hit, Mode, SearchRequest, SearchResult
 from facetrail.indexing.state import IndexState
 from facetrail.models.errors import InvalidInput
@@ -34,21 +35,15 @@ class Answer:
 
 def run(state: IndexState, request: SearchRequest, mode: Mode, question: Question) -> Answer:
     """Asks the sources of a mode and orders what they found."""
-    depth = request.fusion.depth
-    if request.offset + request.limit > depth:
-        raise InvalidInput(
-            f"offset + limit is {request.offset + request.limit}, above the depth of {depth}; "
-            "ask for fewer, or raise fusion.depth (at most 10,000)",
-            pointer="/offset",
-        )
+    _require_within_depth(request, mode)
     allowed = None
     if request.filter is not None:
         allowed = state.fields.evaluate(parse_filter(request.filter), state.ids.n_ordinals)
     k = page_depth(state, request, mode)
-    warnings: list[str] = []
+    warnings = facet_warnings(request, mode, state)
     sources: dict[str, Hits] = {}
     timings: dict[str, float] = {}
-    if mode != "dense" and state.lexical is not None:
+    if mode in WITH_WORDS and state.lexical is not None:
         started = time.perf_counter()
         warnings += state.lexical.analyse_query(question.text or "")[1]
         hits = state.lexical.search(question.text or "", k + len(question.excluded), allowed=allowed)
@@ -56,16 +51,37 @@ def run(state: IndexState, request: SearchRequest, mode: Mode, question: Questio
         timings["lexical"] = (time.perf_counter() - started) * 1e3
     if mode != "lexical" and state.dense is not None:
         started = time.perf_counter()
-        sources["dense"] = _without(_dense_hits(state, question, k, allowed), question.excluded)
+        hits = _without(_dense_hits(state, question, k, allowed), question.excluded)
         timings["dense"] = (time.perf_counter() - started) * 1e3
+        if question.facets is not None:
+            started = time.perf_counter()
+            hits = rescored(state, question.facets, hits, k if mode == "facet" else None)
+            timings["facet"] = (time.perf_counter() - started) * 1e3
+        sources["facet" if mode == "facet" else "dense"] = hits
     return combine(state, request, mode, sources, warnings, timings)
+
+
+def _depth(request: SearchRequest, mode: Mode) -> int:
+    """Where the list ends, whatever page is asked for."""
+    return request.rescore_depth if mode == "facet" else request.fusion.depth
+
+
+def _require_within_depth(request: SearchRequest, mode: Mode) -> None:
+    last, depth = request.offset + request.limit, _depth(request, mode)
+    if last <= depth:
+        return
+    name, most = ("rescore_depth", "1,000") if mode == "facet" else ("fusion.depth", "10,000")
+    raise InvalidInput(
+        f"offset + limit is {last}, above the depth of {depth}; ask for fewer, or raise {name} (at most {most})",
+        pointer="/offset",
+    )
 
 
 def page_depth(state: IndexState, request: SearchRequest, mode: Mode) -> int:
     """How many documents to ask a source for, so that every page cuts from the same list."""
     exact = mode == "lexical" or (mode == "dense" and state.dense is not None and state.dense.kind == "exact")
     # A single exact source is a prefix of itself at any depth, so it needs no more than the page.
-    return request.offset + request.limit if exact and request.cursor is None else request.fusion.depth
+    return request.offset + request.limit if exact and request.cursor is None else _depth(request, mode)
 
 
 def run_many(
@@ -78,12 +94,13 @@ def run_many(
         return [run(state, r, mode, Question(r.query, v)) for r, v in zip(requests, rows, strict=True)]
     k = page_depth(state, first, mode)
     found: dict[str, list[Hits]] = {}
-    if mode != "dense" and state.lexical is not None:
+    if mode in WITH_WORDS and state.lexical is not None:
         found["lexical"] = state.lexical.search_many([r.query or "" for r in requests], k)
     if mode != "lexical" and state.dense is not None and vectors is not None:
         found["dense"] = state.dense.search_many(vectors, k)
     return [
-        combine(state, r, mode, {name: hits[i] for name, hits in found.items()}, [], {}) for i, r in enumerate(requests)
+        combine(state, r, mode, {name: hits[i] for name, hits in found.items()}, facet_warnings(r, mode, state), {})
+        for i, r in enumerate(requests)
     ]
 
 
@@ -142,7 +159,7 @@ def page(
     ids = [state.ids.id(o) for o in ordinals]
     payloads = fetch(ids) if ids and (request.with_payload or request.explain) else [None] * len(ids)
     explanations = (
-        explain_hits(state, question.text, ordinals, payloads, mode, answer.sources, answer.fused)
+        explain_hits(state, question, ordinals, payloads, mode, answer.sources, answer.fused)
         if request.explain
         else [None] * len(ids)
     )
@@ -151,6 +168,11 @@ def page(
         for i, s, p, e in zip(ids, scores, payloads, explanations, strict=True)
     ]
     # A page cut by the number asked for has a next one; depth ends the list for good.
-    more = len(hits) == request.limit and (len(ranking) > end or mode != "hybrid") and end < request.fusion.depth
+    whole = mode in ("facet", "hybrid")  # the other modes may have been asked for this page alone
+    more = len(hits) == request.limit and (len(ranking) > end or not whole) and end < _depth(request, mode)
     cursor = write_cursor(request, state, hits[-1]) if more and hits else None
-    return SearchResult(hits, mode, state.number, answer.warnings, cursor, answer.timings_ms)
+    facets = task = None
+    if question.facets is not None and state.facets is not None:
+        facets = dict(zip(state.facets.config.names, question.facets.weights.tolist(), strict=True))
+        task = question.facets.query.task
+    return SearchResult(hits, mode, state.number, answer.warnings, cursor, facets, task, answer.timings_ms)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,22 +14,26 @@ from facetrail.indexing import generation, questions, search
 from facetrail.indexing.build import (
     Progress,
     build_generation,
+    encode_batch,
     encode_missing,
     no_progress,
     recorded_encoder,
+    require_facets,
     require_same_encoder,
+    stored_encoding,
 )
 from facetrail.indexing.collection import Collection, DeleteResult, PutResult
+from facetrail.indexing.facet_search import FacetAsk, facet_weights, uses_facets
 from facetrail.indexing.filters import parse_filter
 from facetrail.indexing.filters_tree import Group
-from facetrail.indexing.index import Float32Array
 from facetrail.indexing.questions import Question
 from facetrail.indexing.read_write_lock import ReadWriteLock
-from facetrail.indexing.request import SearchRequest, SearchResult
-from facetrail.indexing.state import IndexState
+from facetrail.indexing.request import Mode, SearchRequest, SearchResult
+from facetrail.indexing.state import Encoded, IndexState
 from facetrail.models.errors import Conflict, InvalidInput, NotFound
 from facetrail.models.records import Document
 from facetrail.models.text.encoder import TextEncoder
+from facetrail.models.text.facets import FacetEncoder, FacetQuery
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class CollectionInfo:
     name: str
     n_documents: int
     modes: tuple[str, ...]
+    facets: tuple[str, ...]
+    """Names of the facets that can be asked for."""
     generation: int
     n_written_since: int
     """Changes after the generation, served from memory until the next build."""
@@ -108,22 +114,49 @@ class Searcher:
                 self._encoder = recorded_encoder(self.collection)
             return self._encoder
 
+    @property
+    def facet_encoder(self) -> FacetEncoder:
+        """The same, as an encoder with facets. Raises Conflict if it has not the collection's."""
+        return require_facets(self.collection, self.encoder)
+
     def search(self, request: SearchRequest) -> SearchResult:
         """One page of hits. Raises InvalidInput, NotFound (like, examples) and Gone (cursor)."""
         state = self._state
         mode = questions.resolve_mode(request, state)
-        vector, encoding_ms = None, 0.0
+        faceted = uses_facets(request, mode, state)
+        vector, facet_query, encoding_ms = None, None, 0.0
         if request.query is not None and mode != "lexical":
             started = time.perf_counter()
-            vector = self.encoder.encode_queries([request.query])[0]
+            if faceted:
+                facet_query = self.facet_encoder.encode_facet_query(request.query)
+                vector = facet_query.single
+            else:
+                vector = self.encoder.encode_queries([request.query])[0]
             encoding_ms = (time.perf_counter() - started) * 1e3
+        elif faceted and request.explain:
+            _ = self.encoder  # it knows the sentences; loaded now, because nothing slow may run under the lock
         with self._lock.read():
             state = self._state
             question = self._question(state, request, mode, vector)
+            if faceted:
+                question = self._with_facets(state, request, question, facet_query)
             answer = search.run(state, request, mode, question)
             if vector is not None:
                 answer.timings_ms["encode"] = encoding_ms
             return search.page(state, request, mode, question, answer, self.collection.get_many)
+
+    def _with_facets(
+        self, state: IndexState, request: SearchRequest, question: Question, query: FacetQuery | None
+    ) -> Question:
+        """The question with what the facet index needs; query None: that of the document it is `like`."""
+        assert state.facets is not None
+        if query is None:
+            assert request.like is not None  # resolve_mode refused vectors and examples
+            assert question.vector is not None
+            query = state.facets.query(questions.living_ordinal(state, request.like), question.vector)
+        weights = facet_weights(request.facets, state.facets.config.names, query.prior)
+        ask = FacetAsk(query, weights, lambda text: self.facet_encoder.sentences(text))
+        return replace(question, facets=ask)
 
     def _question(self, state: IndexState, request: SearchRequest, mode: str, vector: Any) -> Question:
         if request.query is not None:
@@ -144,6 +177,8 @@ class Searcher:
         if not requests:
             return []
         mode = questions.resolve_mode(requests[0], self._state)
+        if uses_facets(requests[0], mode, self._state):
+            return self._search_many_by_facets(requests, mode)
         vectors = self.encoder.encode_queries(list(queries)) if mode != "lexical" else None
         with self._lock.read():
             state = self._state
@@ -152,6 +187,17 @@ class Searcher:
                 search.page(state, r, mode, Question(r.query), a, self.collection.get_many)
                 for r, a in zip(requests, answers, strict=True)
             ]
+
+    def _search_many_by_facets(self, requests: Sequence[SearchRequest], mode: Mode) -> list[SearchResult]:
+        asked = [self.facet_encoder.encode_facet_query(r.query or "") for r in requests]
+        results = []
+        with self._lock.read():
+            state = self._state
+            for request, query in zip(requests, asked, strict=True):
+                question = self._with_facets(state, request, Question(request.query, query.single), query)
+                answer = search.run(state, request, mode, question)
+                results.append(search.page(state, request, mode, question, answer, self.collection.get_many))
+        return results
 
     # -- documents ---------------------------------------------------------------------------------------------------
 
@@ -162,10 +208,11 @@ class Searcher:
     def put(self, documents: Sequence[Document]) -> PutResult:
         """Adds or replaces documents. On disk, and visible to the next search, when this returns."""
         with self._writing:
-            vectors = None
             if self._state.dense is not None and documents:
-                vectors = self.encoder.encode_documents([d.content for d in documents])
-            result = self.collection.put(documents, vectors)
+                encoded = encode_batch(self.collection, self.encoder, [d.content for d in documents])
+                result = self.collection.put(documents, encoded.vectors, encoded.facets)
+            else:
+                result = self.collection.put(documents)
             self._apply_changes()
             return result
 
@@ -209,27 +256,29 @@ class Searcher:
         written = [i for i, change in last.items() if change.kind == "put"]
         documents = [d for d in self.collection.get_many(written) if d is not None]
         if documents:
-            encoded, vectors, bare = self._with_vectors(state, documents)
-            state.put(encoded, vectors)
+            with_vector, encoded, bare = self._with_vectors(state, documents)
+            state.put(with_vector, encoded)
             state.put(bare, None)
         state.change = changes[-1].number
 
     def _with_vectors(
         self, state: IndexState, documents: list[Document]
-    ) -> tuple[list[Document], Float32Array | None, list[Document]]:
-        """(documents with a vector, their vectors, documents without)."""
+    ) -> tuple[list[Document], Encoded | None, list[Document]]:
+        """(documents with a vector, their vectors and facet data, documents without)."""
         fingerprint = self.collection.settings.encoder_fingerprint
         if state.dense is None or fingerprint is None:
             return [], None, documents
         try:
-            return documents, self.collection.vectors_for([d.id for d in documents], fingerprint), []
+            with self.collection.snapshot() as view:
+                return documents, stored_encoding(view, [d.id for d in documents]), []
         except NotFound:
             # A build that was interrupted between reading and encoding leaves documents without a vector.
             n_bare = self.collection.count_without_vectors(fingerprint)
             without = {d.id for d, _ in self.collection.documents_without_vectors(fingerprint, n_bare)}
-            encoded = [d for d in documents if d.id not in without]
-            vectors = self.collection.vectors_for([d.id for d in encoded], fingerprint)
-            return encoded, vectors, [d for d in documents if d.id in without]
+            rest = [d for d in documents if d.id not in without]
+            with self.collection.snapshot() as view:
+                encoded = stored_encoding(view, [d.id for d in rest])
+            return rest, encoded, [d for d in documents if d.id in without]
 
     def field_counts(self, limit: int = 20) -> dict[str, Any]:
         """The metadata keys that filters can name, each with its kinds and most frequent values."""
@@ -268,7 +317,8 @@ class Searcher:
             return CollectionInfo(
                 name=settings.name,
                 n_documents=len(state.ids),
-                modes=tuple(m for m, part in (("lexical", state.lexical), ("dense", state.dense)) if part is not None),
+                modes=state.modes,
+                facets=settings.facets or (),
                 generation=state.number,
                 n_written_since=self.collection.last_change - generation.built_from(self.collection.folder),
                 encoder=settings.encoder,

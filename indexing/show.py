@@ -6,7 +6,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from facetrail.indexing.request import Explanation, Highlight, Hit, SearchResult
+from facetrail.indexing.request import Explanation, FacetExplanation, Highlight, Hit, SearchResult
+from facetrail.models.records import Document
 
 SNIPPET_CHARACTERS = 240
 
@@ -16,6 +17,9 @@ def show_result(result: SearchResult, *, stream: TextIO) -> None:
     console = Console(file=stream, highlight=False, soft_wrap=True)
     for warning in result.warnings:
         console.print(Text(f"note: {warning}", style="yellow"))
+    if result.facets is not None:
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in result.facets.items())
+        console.print(Text(f"facets of this {result.task}: {weights}", style="dim"))
     if not result.hits:
         console.print("No document matches.")
     for position, hit in enumerate(result.hits, start=1):
@@ -33,6 +37,28 @@ def _show_hit(console: Console, position: int, hit: Hit) -> None:
         console.print(Text("     ").append(_snippet(hit.payload.text, _of(highlights, "text"))))
     if hit.explanation is not None:
         console.print(Text(f"     {_why(hit.explanation)}", style="dim"))
+        if hit.explanation.facets is not None:
+            _show_facets(console, hit.explanation.facets, hit.payload)
+
+
+def _show_facets(console: Console, facets: FacetExplanation, payload: Document | None) -> None:
+    """The facet table: weight, score and the document's facet that matched, and the sentence that carried it."""
+    console.print(
+        Text(
+            f"     facets {facets.s_k:.4f} × {facets.mixing:.2f} + single vector {facets.s_1:.4f} × "
+            f"{1 - facets.mixing:.2f}",
+            style="dim",
+        )
+    )
+    sentences = {s.facet: s for s in facets.sentences}
+    for match in facets.matches:
+        line = Text(f"       {match.facet:<12}{match.weight:.2f} × {match.score:+.4f}", style="dim")
+        line.append(f"  in {match.matched}" if match.matched != match.facet else "")
+        sentence = sentences.get(match.matched)
+        if sentence is not None and payload is not None:
+            words = getattr(payload, sentence.field)[sentence.start : sentence.end]
+            line.append(f"  “{_snippet(words, ())}” ({sentence.role})")
+        console.print(line)
 
 
 def _of(highlights: Sequence[Highlight], field: str) -> list[tuple[int, int]]:

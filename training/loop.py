@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from facetrail.models.errors import Conflict, FacetrailError, InvalidInput
 from facetrail.training.interrupt import finish_step_first
+from facetrail.training.schedule import FitConfig, lr_factor, step_rng
 from facetrail.training.state import (
     Average,
     Progress,
@@ -32,38 +32,19 @@ from facetrail.training.state import (
     weights_replaced,
 )
 
+__all__ = [
+    "Diverged",
+    "FitConfig",
+    "FitResult",
+    "ParameterGroup",
+    "Recorder",
+    "StepResult",
+    "fit",
+    "lr_factor",
+    "step_rng",
+]
+
 Batch = TypeVar("Batch")
-
-
-class FitConfig(BaseModel):
-    """How long and how a fit goes; what is fitted stands in the parameter groups."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(ge=1)
-    """Optimiser steps, those skipped for a non-finite loss included."""
-    warmup: float = Field(0.1, ge=0, le=1)
-    """Share of the steps over which the learning rate climbs to its full value."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: half a cosine down to 0, or no change."""
-    max_norm: float = Field(1.0, gt=0)
-    """Largest norm of the gradient of all trained parameters together; longer ones are shortened to it."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Of the groups that name none of their own; decoupled (AdamW)."""
-    ema: float | None = Field(0.999, ge=0, lt=1)
-    """Largest decay of the weights' moving average; None evaluates and returns the weights themselves."""
-    eval_every: int = Field(100, ge=1)
-    """Steps between evaluations; the first comes before any step, the last after all of them."""
-    checkpoint_every: int = Field(100, ge=1)
-    """Steps between checkpoints: what a power cut may cost."""
-    best: str | None = None
-    """The evaluation's measure whose best weights are kept; None keeps the last."""
-    best_is: Literal["max", "min"] = "max"
-    """Whether more or less of `best` is better."""
-    max_bad_steps: int = Field(10, ge=1)
-    """Non-finite steps in a row that end the run."""
-    seed: int = Field(0, ge=0)
-    """Seeds torch's own generators when the fit begins."""
 
 
 @dataclass(frozen=True)
@@ -110,26 +91,11 @@ class Recorder(Protocol):
     def note(self, step: int, text: str) -> None: ...
 
     def rewind(self, step: int) -> None:
-        """Forgets what came after a step: the run goes on from there."""
+        """Forgets what came after a step: the run goes on from there. -1 forgets all: the fit begins."""
 
 
 class Diverged(FacetrailError):
     """Loss or gradient stayed non-finite for too many steps in a row."""
-
-
-def lr_factor(step: int, config: FitConfig) -> float:
-    """Share of the full learning rate at a step (0 is the first); never 0, so that every step teaches something."""
-    warm = round(config.warmup * config.steps)
-    if step < warm:
-        return (step + 1) / warm
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (config.steps - warm)))
-
-
-def step_rng(seed: int, step: int) -> np.random.Generator:
-    """A generator for the batch of one step: a function of seed and step, so that resuming replays nothing."""
-    return np.random.default_rng([seed, step])
 
 
 def fit(
@@ -149,7 +115,7 @@ def fit(
 
     batches: step number (from 0) → batch. step: batch → loss, gradients not yet taken.
     evaluate: measures of the weights in the model; told whether they are the moving average.
-    folder: where checkpoints go; None keeps none. resume: goes on from the newest whole one, or begins if there is none.
+    folder: where checkpoints go; None keeps none. resume: goes on from the newest whole one; begins if there is none.
     rng: the generator that `step` or `evaluate` draw from, if they do. state: further parts with a state of their own.
     Raises Diverged, and InvalidInput if a step reaches no trained parameter or the evaluation lacks the best measure.
     """
@@ -209,7 +175,7 @@ class _Run:
         self.evaluate()
 
     def update(self, step: Callable[[Batch], StepResult], batch: Batch) -> None:
-        """One step: gradients, clipping, the optimiser, the average. A non-finite one is recorded and changes nothing."""
+        """Gradients, clipping, the optimiser, the average. A non-finite step is recorded and changes nothing."""
         config, progress, optimiser = self._config, self.progress, self._state.optimiser
         factor = lr_factor(progress.step, config)
         for group, ours in zip(optimiser.param_groups, self._groups, strict=True):
@@ -243,8 +209,8 @@ class _Run:
             self._tracker.note(progress.step, f"skipped: loss or gradient is not finite ({said})")
         if progress.n_bad_in_a_row >= self._config.max_bad_steps:
             raise Diverged(
-                f"step {progress.step} is the {progress.n_bad_in_a_row}th in a row without a finite loss and gradient "
-                f"({said}); lower the learning rate, or look at the batches of these steps"
+                f"step {progress.step} ends {progress.n_bad_in_a_row} steps in a row without a finite loss and "
+                f"gradient ({said}); lower the learning rate, or look at the batches of these steps"
             )
 
     def evaluate(self) -> None:

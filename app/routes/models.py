@@ -17,6 +17,8 @@ from facetrail.indexing.index import Float32Array, Float64Array, Hits
 from facetrail.indexing.request import FusionConfig
 from facetrail.indexing.searcher import Searcher
 from facetrail.models.errors import InvalidInput
+from facetrail.models.text.encoder import TextEncoder
+from facetrail.models.text.facets import FacetEncoder
 
 router = APIRouter(route_class=PlainRoute, tags=["models"])
 
@@ -50,9 +52,27 @@ def _encode(searcher: Searcher, texts: Sequence[str], body: EmbeddingsBody) -> t
         raise InvalidInput(
             f"this encoder has {encoder.dim} dimensions and no others; leave it out", pointer="/dimensions"
         )
-    encode = encoder.encode_queries if body.input_type == "query" else encoder.encode_documents
-    vectors = np.ascontiguousarray(encode(texts), dtype="<f4")
+    if body.facet is not None:
+        rows = encode_facet(encoder, texts, body.facet, body.input_type)
+    else:
+        rows = (encoder.encode_queries if body.input_type == "query" else encoder.encode_documents)(texts)
+    vectors = np.ascontiguousarray(rows, dtype="<f4")
     return encoder.name, vectors, sum(_count_tokens(encoder.card.source, text) for text in texts)
+
+
+def encode_facet(encoder: TextEncoder, texts: Sequence[str], facet: str, input_type: str) -> Float32Array:
+    """One facet's unit vectors of texts. Returns (len(texts), dim). Raises InvalidInput for a facet there is not."""
+    known = encoder.facets if isinstance(encoder, FacetEncoder) else ()
+    if not isinstance(encoder, FacetEncoder) or facet not in known:
+        have = f"has the facets {', '.join(known)}" if known else "has no facets; leave it out"
+        raise InvalidInput(f"{facet!r} is no facet of this encoder, which {have}", pointer="/facet")
+    k = known.index(facet)
+    if input_type == "query":
+        return np.stack([encoder.encode_facet_query(text).facets[k] for text in texts])
+    batch = encoder.encode_facets(texts)[1]
+    rows = batch.vectors[:, k] * batch.scales[:, k, None]
+    unit: Float32Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)  # eight bits leave them a little off
+    return unit
 
 
 def _count_tokens(source: str, text: str) -> int:

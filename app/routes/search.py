@@ -13,8 +13,14 @@ from facetrail.app.shapes import BatchShape, SearchShape
 from facetrail.indexing.request import SearchResult
 from facetrail.models.errors import InvalidInput
 
+
+def parse_facets(value: str) -> Any:
+    """`auto` as it stands, weights as a JSON object."""
+    return value if value == "auto" else parse_json_parameter("facets")(value)
+
+
 router = APIRouter(route_class=PlainRoute, tags=["search"])
-PARSE = {"filter": parse_json_parameter("filter")}
+PARSE = {"filter": parse_json_parameter("filter"), "facets": parse_facets}
 
 
 @router.post(
@@ -28,7 +34,7 @@ async def search(request: Request) -> Response:
 
 @router.get(
     "/v1/search",
-    openapi_extra=takes_parameters(SearchParameters, encoded=("filter",)),
+    openapi_extra=takes_parameters(SearchParameters, encoded=("filter", "facets")),
     responses=answers(SearchShape, 404, 410, 422),
 )
 async def search_by_url(request: Request) -> Response:
@@ -77,7 +83,10 @@ async def search_batch(request: Request) -> Response:
     if asked.filter is not None:
         check_tree(asked.filter, platform.settings.max_json_depth, "/search/filter")
     searcher = platform.collection(body.collection).searcher
-    results: list[SearchResult] = await platform.encode(lambda: searcher.search_many(body.queries, asked))
+    try:
+        results: list[SearchResult] = await platform.encode(lambda: searcher.search_many(body.queries, asked))
+    except InvalidInput as error:
+        raise InvalidInput(str(error), pointer=f"/search{error.pointer}") from error
     return json_response({"results": [written(r) for r in results]})
 
 
@@ -98,5 +107,7 @@ def written(result: SearchResult, payloads: Sequence[Any] | None = None) -> dict
         "generation": result.generation,
         "warnings": result.warnings,
         "next_cursor": result.next_cursor,
+        "facets": result.facets,
+        "task": result.task,
         "timings_ms": result.timings_ms,
     }

@@ -2,19 +2,23 @@
 
 import { Problem, call, hasKey, setKey } from "./api.js";
 import { byId, el, plural, replace } from "./dom.js";
+import { FacetPanel } from "./facets.js";
 import { drawFilters, keepFocus } from "./filters.js";
 import { hitCard } from "./hits.js";
+import { listen } from "./keys.js";
+import { drawModes, facetsOf, isWeighed, modeOf, modesOf } from "./modes.js";
 import { Trouble, button, nothing, warnings } from "./notices.js";
+import { drawSimilar } from "./similar.js";
 import { address, readState, requestOf } from "./state.js";
 import { Visits } from "./visits.js";
 import { drawWelcome } from "./welcome.js";
 
 const PAGE = 10;
-const MODES = { hybrid: "Hybrid", lexical: "Words", dense: "Meaning" };
 
 const input = byId("q");
 const trouble = new Trouble(byId("trouble"));
 const visits = new Visits();
+const weights = new FacetPanel(byId("facets"), weigh);
 let state = readState(location.search);
 let served = { collections: [], default: null };
 let fields = {};
@@ -52,12 +56,13 @@ function show(seen = null) {
   byId("welcome").hidden = hasQuestion;
   byId("results").hidden = !hasQuestion;
   name(state.like ? `Similar to ${state.like}` : state.q);
-  drawWelcome(collection(), state.collection, (q) => go({ q, like: "" }));
+  drawWelcome(collection(), state.collection, (q) => go({ q, like: "", by: "" }));
   drawChoices();
+  weights.draw(collection(), state, !hasQuestion);
   drawPanel();
   loadFields();
   if (!hasQuestion) return;
-  drawSimilar();
+  drawSimilar(byId("similar"), state, facetsOf(collection()), { back: endLike, by: (by) => go({ by }), named: nameLike });
   if (seen) drawPages(seen.pages);
   else search();
 }
@@ -70,19 +75,17 @@ function name(subject) {
 // -- choices
 
 function drawChoices() {
-  const modes = collection()?.modes ?? [];
-  const offered = modes.length > 1 ? ["hybrid", ...modes] : [];
-  const place = byId("modes");
-  const focused = document.activeElement?.name === "mode" ? document.activeElement.value : null;
-  place.hidden = offered.length === 0;
-  replace(place, place.firstElementChild, offered.map((mode) => el("label", {},
-    el("input", { type: "radio", name: "mode", value: mode, checked: mode === (state.mode || "hybrid") }),
-    el("span", {}, MODES[mode]))));
-  if (focused) place.querySelector(`[value="${focused}"]`)?.focus();
+  drawModes(byId("modes"), collection(), state);
   byId("chooser").hidden = served.collections.length < 2;
   replace(byId("collection"), served.collections.map((c) =>
     el("option", { value: c.name, selected: c.name === (state.collection || served.default) }, c.name)));
   byId("forget").hidden = !hasKey();
+}
+
+/** Searches with the weights of the panel, "" for the question's own; a mode that has no use for them gives way. */
+function weigh(facets) {
+  const mode = modeOf(state, collection());
+  go({ facets, by: "", ...(facets && (state.by || !isWeighed(mode)) ? { mode: "facet" } : {}) });
 }
 
 async function loadFields() {
@@ -121,7 +124,7 @@ async function search(before = []) {
   trouble.clear();
   const started = performance.now();
   try {
-    const body = requestOf(state, PAGE);
+    const body = requestOf(state, PAGE, collection());
     if (before.length) body.cursor = before.at(-1).next_cursor;
     const page = await call("v1/search", { body, signal: mine.signal });
     const pages = [...before, { ...page, took: performance.now() - started }];
@@ -140,6 +143,7 @@ async function search(before = []) {
 /** Draws pages from `first` on; the ones before are there. */
 function drawPages(pages, first = 0) {
   const list = byId("hits");
+  weights.answer(pages[0]?.facets);
   if (first === 0) list.replaceChildren();
   byId("results").removeAttribute("aria-busy");
   const n_before = pages.slice(0, first).reduce((n, page) => n + page.hits.length, 0);
@@ -180,25 +184,12 @@ function showLike(hit) {
 }
 
 function endLike() {
-  go({ like: "" });
+  go({ like: "", by: "" });
   (state.q ? byId("results") : input).focus();
 }
 
-async function drawSimilar() {
-  const { like, q } = state;
-  const target = byId("similar");
-  target.replaceChildren();
-  if (!like) return;
-  const title = el("strong", {}, like);
-  const back = q ? `Back to “${q.length > 60 ? `${q.slice(0, 60)}…` : q}”` : "Back to the start";
-  target.append(el("div", { class: "similar" }, el("p", {}, el("span", {}, "Similar to"), title), button(back, endLike)));
-  try {
-    const named = state.collection ? `?collection=${encodeURIComponent(state.collection)}` : "";
-    const found = await call(`v1/documents/${encodeURIComponent(like)}${named}`);
-    if (state.like !== like || found.id !== like || !found.title) return;
-    title.textContent = found.title;
-    name(`Similar to ${found.title}`);
-  } catch { /* its id stands there, and the search itself says what is wrong */ }
+function nameLike(title) {
+  if (state.like) name(`Similar to ${title}`);
 }
 
 // -- trouble
@@ -216,6 +207,9 @@ function fail(error, again) {
   const buttons = [];
   if (state.filter && error.pointer.startsWith("/filter")) buttons.push(button("Remove the filter", () => go({ filter: "" })));
   if (state.mode && error.status === 422) buttons.push(button("Search in the usual mode", () => go({ mode: "" })));
+  if ((state.facets || state.by) && error.status === 422) {
+    buttons.push(button("Let the question decide the facets", () => go({ facets: "", by: "" })));
+  }
   if (state.collection && collection() === undefined) buttons.push(button("Use the first collection", () => go({ collection: "" })));
   if (error.status === 410) buttons.push(button("Search again", () => search()));
   trouble.show(error, error.status === 410 ? null : again, buttons);
@@ -226,42 +220,22 @@ function fail(error, again) {
 byId("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const q = input.value.trim();
-  if (q) go({ q, like: "" });
+  if (q) go({ q, like: "", by: "" });
   else input.focus();
 });
-byId("modes").addEventListener("change", (event) => go({ mode: event.target.value === "hybrid" ? "" : event.target.value }));
+byId("modes").addEventListener("change", ({ target: { value } }) =>
+  go({ mode: value === modesOf(collection())[0] ? "" : value, by: "" }));
 byId("collection").addEventListener("change", (event) =>
-  go({ collection: event.target.value === served.default ? "" : event.target.value, filter: "", like: "", mode: "" }));
-byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  go({ collection: event.target.value === served.default ? "" : event.target.value, filter: "", like: "", by: "", facets: "", mode: "" }));
+for (const id of ["filters", "weights"]) byId(id).addEventListener("submit", (event) => event.preventDefault());
 byId("more").addEventListener("click", () => search(visits.here?.pages ?? []));
-byId("fold").addEventListener("click", ({ currentTarget: fold }) =>
-  fold.setAttribute("aria-expanded", String(fold.getAttribute("aria-expanded") !== "true")));
+for (const fold of document.querySelectorAll(".fold")) {
+  fold.addEventListener("click", () => fold.setAttribute("aria-expanded", String(fold.getAttribute("aria-expanded") !== "true")));
+}
 byId("forget").addEventListener("click", () => {
   setKey(null);
   location.reload();
 });
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const isTyping = event.target.closest("input:not([type=checkbox], [type=radio]), textarea, select");
-  if (event.key === "/" && !isTyping) {
-    event.preventDefault();
-    input.focus();
-    input.select();
-  } else if (event.key === "Escape" && event.target === input) {
-    event.preventDefault();
-    input.value = "";
-  } else if ((event.key === "j" || event.key === "k") && event.target.closest("#results")) {
-    step(event.key === "j" ? 1 : -1);
-  }
-});
-
-/** From hit to hit. Only inside the results, so that no letter is taken from anything else. */
-function step(by) {
-  const hits = [...document.querySelectorAll("article.hit")];
-  const at = hits.indexOf(document.activeElement?.closest("article.hit"));
-  hits[Math.min(hits.length - 1, Math.max(0, at + by))]?.focus();
-}
 
 async function start() {
   trouble.clear();
@@ -274,4 +248,5 @@ async function start() {
   show();
 }
 
+listen(input);
 start();

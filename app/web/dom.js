@@ -28,6 +28,11 @@ export function bar(share, kind = "") {
   return el("span", { class: `bar ${kind}`, "aria-hidden": "true" }, fill);
 }
 
+const HUES = new Set(["background", "objective", "method", "result", "conclusion"]);
+
+/** The class that colours a facet or a role; "" for names without a colour. */
+export const hue = (name) => (HUES.has(name) ? name : "");
+
 let n_ids = 0;
 export const newId = (stem) => `${stem}-${++n_ids}`;
 

@@ -1,18 +1,19 @@
 /** "Why?": what each source said of a hit, and which words brought it. */
 
-import { bar, el, plural } from "./dom.js";
+import { bar, el, hue, label, plural } from "./dom.js";
 
-export const SOURCES = { lexical: "Words", dense: "Meaning" };
+export const SOURCES = { lexical: "Words", dense: "Meaning", facet: "Facets" };
 const MAX_TERMS = 8;
 
 export const number = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
 
 export function why(hit, id) {
-  const { sources, terms } = hit.explanation;
+  const { sources, terms, facets } = hit.explanation;
   return el("div", { class: "why", id, role: "group", "aria-label": "Why this hit" },
     el("h3", {}, "Sources"),
     el("p", { class: "sum" }, sumOf(hit.score, sources)),
     sources.length ? el("ul", { class: "sources" }, sourceRows(sources)) : null,
+    facets ? facetPart(facets) : null,
     terms.length ? [el("h3", {}, "Words"), termRows(terms)] : el("p", { class: "sum" }, wordless(sources)));
 }
 
@@ -58,4 +59,25 @@ function wordless(sources) {
   return sources.some((s) => s.name === "lexical")
     ? "It shares no word with the question."
     : "Meaning compares whole texts; no single word has a share in it.";
+}
+
+function facetPart({ s_1, s_k, mixing, matches, prior_query, prior_document, gate }) {
+  const widest = Math.max(...matches.map((match) => Math.abs(match.weight * match.score)), 1e-9);
+  const percent = (share) => `${Math.round(100 * share)} %`;
+  return [
+    el("h3", {}, "Facets"),
+    el("p", { class: "sum" }, `${number((1 - mixing) * s_1 + mixing * s_k)} = ${number(1 - mixing, 2)} × ${number(s_1)} for the `
+      + `whole text + ${number(mixing, 2)} × ${number(s_k)} for its facets`),
+    el("ul", { class: "facets" }, matches.map(({ facet, weight, score, matched }) => el("li", {},
+      el("span", { class: "name" }, label(facet)),
+      bar((weight * score) / widest, hue(facet)),
+      el("span", { class: "value" }, number(weight * score)),
+      el("span", { class: "note" }, [
+        `cosine ${number(score)}`, `weight ${number(weight, 2)}`,
+        matched === facet ? null : `nearest to its ${matched}`,
+        `asked for ${percent(prior_query[facet] ?? 0)}`, `about it ${percent(prior_document[facet] ?? 0)}`,
+      ].filter((part) => part !== null).join(" · "))))),
+    el("p", { class: "sum" }, `Its vector draws on: ${
+      Object.entries(gate).map(([name, share]) => `${name} ${percent(share)}`).join(", ")}.`),
+  ];
 }

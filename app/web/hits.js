@@ -1,10 +1,10 @@
 /** One hit: title, where it is from, a snippet, the whole abstract with its roles, why, and more like it. */
 
-import { el, label, newId } from "./dom.js";
+import { answersOf, facetRow, firstMatch } from "./answers.js";
+import { el, hue, label, newId, replace } from "./dom.js";
 import { SOURCES, why } from "./explain.js";
-import { marked, runsOf, sentencesOf, snippetOf, toUnits } from "./text.js";
+import { passage, runsOf, sentencesOf, snippetOf, toUnits } from "./text.js";
 
-const ROLES = new Set(["background", "objective", "method", "result", "conclusion"]);
 const LINE = ["topic", "authors", "author", "venue", "journal", "year", "date"];
 const LINKS = ["url", "link", "doi"];
 const MARKED_TERMS = 6;
@@ -15,18 +15,31 @@ export function hitCard(hit, rank, { isLike, like }) {
   const spans = spansOf(hit, document, isLike);
   const sentences = sentencesOf(document.text, document.sections);
   const body = el("div", { class: "body", id: newId("body") });
-  const heading = el("h2", { id: newId("title") }, titleOf(document, spans.title));
-  const fold = (open) => {
-    body.replaceChildren(...(open ? abstract(document, sentences, spans.text) : snippet(document, sentences, spans.text)));
-    body.classList.toggle("open", open);
+  const heading = el("h2", { id: newId("title") });
+  const facets = hit.explanation?.facets ?? null;
+  const answers = answersOf(facets, document);
+  let isOpen = false;
+  let inView = firstMatch(facets, answers);
+  const show = (match) => {
+    inView = match;
+    const answer = answers.get(match?.matched) ?? null;
+    const inside = answer?.field === "text" ? answer : null;
+    const draw = isOpen ? abstract : snippet;
+    replace(heading, titleOf(document, spans.title, answer?.field === "title" ? answer : null));
+    replace(body, draw(document, sentences, spans.text, inside));
+    body.classList.toggle("open", isOpen);
   };
-  fold(false);
-  const whole = disclosure("Abstract", body.id, fold);
+  const row = facetRow(facets, answers, inView, show);
+  show(inView);
+  const whole = disclosure("Abstract", body.id, (open) => {
+    isOpen = open;
+    show(inView);
+  });
   if (!document.text && !Object.keys(document.metadata).length) whole.hidden = true;
   return el("li", {},
     el("article", { class: "hit", tabindex: "-1", "aria-labelledby": heading.id, "data-id": hit.id },
       el("span", { class: "rank", "aria-label": `Rank ${rank}` }, String(rank)),
-      heading, line(document), body,
+      heading, line(document), row, body,
       el("div", { class: "actions" }, whole, whyButton(hit),
         el("button", { type: "button", on: { click: () => like(hit) } }, "More like this"),
         ranks(hit))));
@@ -71,9 +84,9 @@ function spansOf(hit, document, isLike) {
   return found;
 }
 
-function titleOf(document, spans) {
+function titleOf(document, spans, answer) {
   const text = document.title || document.id;
-  const nodes = document.title ? marked(text, spans) : text;
+  const nodes = document.title ? passage(text, spans, 0, text.length, answer) : text;
   const href = linkOf(document.metadata);
   return href ? el("a", { href, rel: "noopener noreferrer", target: "_blank" }, nodes) : nodes;
 }
@@ -105,25 +118,25 @@ function line({ metadata }) {
 
 const people = (value) => (Array.isArray(value) && value.length > 4 ? `${shown(value.slice(0, 3))} and ${value.length - 3} more` : shown(value));
 
-const role = (name) => el("span", { class: `role ${ROLES.has(name) ? name : ""}` }, label(name));
+const role = (name) => el("span", { class: `role ${hue(name)}` }, label(name));
 
-function snippet(document, sentences, spans) {
-  const chosen = snippetOf(document.text, sentences, spans);
+function snippet(document, sentences, spans, answer) {
+  const chosen = snippetOf(document.text, answer ? [answer] : sentences, spans);
   if (chosen.length === 0) return [];
   const runs = runsOf(chosen);
-  const nodes = runs.map((run, n) => [n ? " " : null, marked(document.text, spans, run.start, run.end)]);
+  const nodes = runs.map((run, n) => [n ? " " : null, passage(document.text, spans, run.start, run.end, answer)]);
   const before = document.text.slice(0, chosen[0].start).trim() ? "… " : null;
   const after = document.text.slice(chosen.at(-1).end).trim() ? " …" : null;
   return [el("p", { class: "snippet" }, before, nodes, after)];
 }
 
-function abstract(document, sentences, spans) {
+function abstract(document, sentences, spans, answer) {
   const runs = runsOf(sentences);
   const hasRoles = runs.some((run) => run.role);
   const text = hasRoles
     ? el("dl", { class: "roles" }, runs.map((run) => [
-      el("dt", {}, run.role ? role(run.role) : null), el("dd", {}, marked(document.text, spans, run.start, run.end))]))
-    : el("p", { class: "whole" }, marked(document.text, spans));
+      el("dt", {}, run.role ? role(run.role) : null), el("dd", {}, passage(document.text, spans, run.start, run.end, answer))]))
+    : el("p", { class: "whole" }, passage(document.text, spans, 0, document.text.length, answer));
   const rest = Object.entries(document.metadata).filter(([key, value]) => value !== null && value !== "" && !LINE.includes(key));
   return [text, el("dl", { class: "facts" }, [["id", document.id], ...rest].map(([key, value]) =>
     el("div", {}, el("dt", {}, label(key)), el("dd", {}, shown(value)))))];

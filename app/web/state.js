@@ -1,6 +1,10 @@
 /** What the page shows, as its address says it; and filters as the API's tree or as the panel's choices. */
 
-export const EMPTY = { q: "", mode: "", like: "", filter: "", collection: "" };
+import { facetsOf, isWeighed, modeOf } from "./modes.js";
+import { weightsOf } from "./weights.js";
+
+/** by: the one facet that `like` compares; facets: weights, see weights.js. */
+export const EMPTY = { q: "", mode: "", like: "", by: "", facets: "", filter: "", collection: "" };
 
 export function readState(query) {
   const given = new URLSearchParams(query);
@@ -15,12 +19,16 @@ export function address(state) {
   return query ? `?${query}` : "./";
 }
 
-/** The search that a state asks for, as the body of POST /v1/search. Throws SyntaxError for a filter that is no JSON. */
-export function requestOf(state, limit) {
+/** The search of a state, as the body of POST /v1/search. Throws SyntaxError for a filter that is no JSON. */
+export function requestOf(state, limit, info) {
   const request = { limit, explain: true };
   if (state.like) request.like = state.like;
   else request.query = state.q;
-  if (state.mode) request.mode = state.mode;
+  const mode = modeOf(state, info);
+  if (state.mode || mode === "facet") request.mode = mode;
+  if (state.like && state.by) request.facets = { [state.by]: 1 };
+  else if (isWeighed(mode) && state.facets) request.facets = weightsOf(state.facets);
+  else if (isWeighed(mode) && facetsOf(info).length) request.facets = "auto";
   if (state.filter) request.filter = JSON.parse(state.filter);
   if (state.collection) request.collection = state.collection;
   return request;

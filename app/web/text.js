@@ -1,6 +1,6 @@
 /** Offsets, highlights, sentences and snippets. Spans are {start, end} in UTF-16 code units unless said otherwise. */
 
-import { el } from "./dom.js";
+import { el, hue, label } from "./dom.js";
 
 const SNIPPET = 280;
 const LONGEST = 420;
@@ -30,6 +30,19 @@ export function marked(text, spans, from = 0, to = text.length) {
   }
   if (at < to) nodes.push(text.slice(at, to));
   return nodes;
+}
+
+/** The same, with the sentence that answers, {start, end, role} or null, set off where [from, to) holds some of it. */
+export function passage(text, spans, from, to, answer) {
+  const start = Math.max(from, answer?.start ?? to);
+  const end = Math.min(to, answer?.end ?? to);
+  if (answer === null || start >= end) return marked(text, spans, from, to);
+  const badge = answer.role ? el("span", { class: `role ${hue(answer.role)}` }, label(answer.role)) : null;
+  return [
+    marked(text, spans, from, start),
+    el("span", { class: `answer ${hue(answer.role)}` }, badge, badge ? " " : null, marked(text, spans, start, end)),
+    marked(text, spans, end, to),
+  ];
 }
 
 /** The sentences of a document's text, in order, each with its section's name ("" outside of sections). */

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -69,25 +70,41 @@ class PackedBert:
             layer |= {f"{ours}.weight": get(f"{theirs}.weight"), f"{ours}.bias": get(f"{theirs}.bias")}
         return layer
 
+    @property
+    def n_layers(self) -> int:
+        """Transformer layers, the embeddings not counted."""
+        return len(self._layers)
+
     def __call__(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Token ids of texts, best sorted by length → pooled vectors (texts, d) float32, not normalised."""
-        states = self._states(texts)
+        return self.pooled(self.lower(texts, self.n_layers), [len(text) for text in texts])
+
+    def pooled(self, states: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Last hidden states of texts of these lengths, (tokens, d) → (texts, d) float32, not normalised."""
         pooled, start = [], 0
-        for n, length in equal_runs([len(text) for text in texts]):
+        for n, length in equal_runs(lengths):
             stop = start + n * length
             pooled.append(pool(states[start:stop].view(n, length, -1).float(), self._pooling))
             start = stop
         return torch.cat(pooled)
 
-    def _states(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Last hidden states: (tokens of all texts, d), text after text."""
+    def lower(self, texts: Sequence[Sequence[int] | NDArray[np.integer]], layer: int) -> Tensor:
+        """Token ids → states after the embeddings and layers [0, layer): (tokens of all texts, d), text after text."""
         lengths = [len(text) for text in texts]
         ids = torch.from_numpy(np.concatenate([np.asarray(text, np.int64) for text in texts])).to(self.device)
         places = torch.from_numpy(np.concatenate([np.arange(n) for n in lengths]) + self._first).to(self.device)
         states = functional.embedding(ids, self._words).add_(functional.embedding(places, self._positions))
         states = functional.layer_norm(states, states.shape[-1:], *self._norm, self._eps)
+        return self._run(states, lengths, 0, layer)
+
+    def upper(self, states: Tensor, lengths: Sequence[int], layer: int) -> Tensor:
+        """States from `lower`, which stay as they are → states after layers [layer, n_layers). (tokens, d) both."""
+        # Blocks add in place, to the input too.
+        return self._run(states.to(device=self.device, dtype=self.dtype, copy=True), lengths, layer, self.n_layers)
+
+    def _run(self, states: Tensor, lengths: Sequence[int], start: int, stop: int) -> Tensor:
         groups = equal_runs(lengths)
-        for layer in self._layers:
+        for layer in self._layers[start:stop]:
             states = self._block(states, layer, groups)
         return states
 

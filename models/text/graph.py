@@ -70,23 +70,31 @@ def write_bert(
     named = bare_names(tensors)
     graph = GraphWriter(folder / "model.bin")
     try:
-        states = _embeddings(graph, named, config)
+        states = embeddings(graph, named, config)
         for i in range(int(config["num_hidden_layers"])):
-            states = _layer(graph, named, config, i, states)
+            states = layer(graph, named, config, i, states)
         _head(graph, states, pooling, normalise=normalise)
     finally:
         graph.close()
     ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["texts", "tokens"])
     vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["texts", int(config["hidden_size"])])
+    save_graph(folder / "model.onnx", graph, [ids], [vectors])
+
+
+def save_graph(
+    path: Path, graph: GraphWriter, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+) -> None:
+    """Writes the .onnx file, which names the weight file beside it."""
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "encoder", [ids], [vectors], graph.initialisers),
+        helper.make_graph(graph.nodes, "encoder", inputs, outputs, graph.initialisers),
         ir_version=9,
         opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(_MICROSOFT, 1)],
     )
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    path.write_bytes(model.SerializeToString())
 
 
-def _embeddings(graph: GraphWriter, named: Mapping[str, NDArray[np.float32]], config: Mapping[str, Any]) -> str:
+def embeddings(graph: GraphWriter, named: Mapping[str, NDArray[np.float32]], config: Mapping[str, Any]) -> str:
+    """Input `ids` to the states below the first layer; `named` are the weights with bare names."""
     positions = named["embeddings.position_embeddings.weight"][first_position(config) :]
     positions = (
         positions.astype(np.float32) + named["embeddings.token_type_embeddings.weight"][0]
@@ -107,9 +115,10 @@ def _embeddings(graph: GraphWriter, named: Mapping[str, NDArray[np.float32]], co
     )
 
 
-def _layer(
+def layer(
     graph: GraphWriter, named: Mapping[str, NDArray[np.float32]], config: Mapping[str, Any], i: int, states: str
 ) -> str:
+    """Transformer layer i, counted from 0 at the bottom."""
     prefix = f"encoder.layer.{i}."
     parts = [f"{prefix}attention.self.{part}." for part in ("query", "key", "value")]
     merged = graph.weight(f"{prefix}qkv", np.concatenate([named[part + "weight"] for part in parts]).T)

@@ -1,33 +1,33 @@
 """The encoder that runs in this process: ONNX Runtime for a few queries, torch for many texts."""
 
-import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from facetrail.models.errors import Damaged, InvalidInput, Unavailable
+from facetrail.models.errors import InvalidInput
 from facetrail.models.text.cache import cache_folder, replacing
 from facetrail.models.text.encoder import Bulk, EncoderCard, Float32Array, Progress, Runtime
-from facetrail.models.text.gate import PROBES, Verdict, cpu_has_bf16, judge, remembered
-from facetrail.models.text.query import GraphRefused, OnnxRunner, open_onnx
+from facetrail.models.text.gate import PROBES, Verdict, judge
+from facetrail.models.text.query import OnnxRunner, default_threads, open_onnx
+from facetrail.models.text.runtime import (
+    FEW,
+    MIN_COSINE_BF16,
+    TIE_BF16,
+    QueryCache,
+    checked,
+    finite,
+    graph_or_torch,
+    number_format,
+    torch_device,
+)
 from facetrail.models.text.source import EncoderSource
 from facetrail.models.text.tokenise import Tokeniser
 
 if TYPE_CHECKING:
-    import torch
-
     from facetrail.models.text.bulk import NetworkRunner, Runner
-
-logger = logging.getLogger(__name__)
-FEW = 8
-"""Up to so many queries go through ONNX Runtime; more gain from torch's batches."""
-MIN_COSINE_BF16 = 0.999
-TIE_BF16 = 2e-3
-"""Scores closer than this may change places under bf16: twice what MIN_COSINE_BF16 lets a score move."""
 
 
 class LocalEncoder:
@@ -38,16 +38,16 @@ class LocalEncoder:
     ) -> None:
         self.name, self.dim, self.fingerprint = source.name, source.dim, source.fingerprint
         self._source, self._runtime, self._bulk, self._device = source, runtime, bulk, device
-        self._threads, self._cache_size = threads, query_cache
+        self._threads = threads
+        self._cache: QueryCache[str, Float32Array] = QueryCache(query_cache)
         self._runner: Runner | None = None
         self._onnx: OnnxRunner | None = None
         self._dtype: Literal["fp32", "bf16", "undecided"] = "fp32" if source.pooling is None else "undecided"
         self._query_runtime: Literal["onnx", "torch", "undecided"] = "undecided"
         if runtime == "torch" or source.pooling is None:
             self._query_runtime = "torch"
-        self._loading, self._cache_lock = threading.RLock(), threading.Lock()
-        self._cache: OrderedDict[str, Float32Array] = OrderedDict()
-        path = _tokeniser_file(source)
+        self._loading = threading.RLock()
+        path = tokeniser_file(source)
         self._query_tokens = Tokeniser(
             path, prefix=source.query_prefix, max_tokens=source.max_query_tokens, lowercase=source.lowercase
         )
@@ -78,71 +78,46 @@ class LocalEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> Float32Array:
         """See `TextEncoder`."""
-        texts = _checked(texts)
+        texts = checked(texts)
         if not texts:
             return np.empty((0, self.dim), np.float32)
         if len(texts) > FEW and self._runtime != "onnx":
-            return self._finite(self._bulk_runner().encode(self._query_tokens, texts))
-        with self._cache_lock:
-            known = {text: self._cache[text] for text in texts if text in self._cache}
-            for text in known:
-                self._cache.move_to_end(text)
+            return finite(self.name, self._bulk_runner().encode(self._query_tokens, texts))
+        known = self._cache.known(texts)
         missing = list(dict.fromkeys(text for text in texts if text not in known))
         if missing:
             fresh = dict(zip(missing, self._few(missing), strict=True))
             known |= fresh
-            self._remember(fresh)
+            self._cache.remember({text: vector.copy() for text, vector in fresh.items()})
         return np.stack([known[text] for text in texts])
 
     def encode_documents(self, texts: Sequence[str], *, progress: Progress | None = None) -> Float32Array:
         """See `TextEncoder`."""
-        texts = _checked(texts)
+        texts = checked(texts)
         if not texts:
             return np.empty((0, self.dim), np.float32)
-        return self._finite(self._bulk_runner().encode(self._document_tokens, texts, progress))
+        return finite(self.name, self._bulk_runner().encode(self._document_tokens, texts, progress))
 
     def _few(self, texts: list[str]) -> Float32Array:
         onnx = self._onnx_runner()
         if onnx is None:
-            return self._finite(self._bulk_runner().encode(self._query_tokens, texts))
-        return self._finite(onnx.vectors(self._query_tokens(texts)))
-
-    def _remember(self, vectors: dict[str, Float32Array]) -> None:
-        with self._cache_lock:
-            self._cache |= {text: vector.copy() for text, vector in vectors.items()} if self._cache_size else {}
-            while len(self._cache) > self._cache_size:
-                self._cache.popitem(last=False)
-
-    def _finite(self, vectors: Float32Array) -> Float32Array:
-        if not np.isfinite(vectors).all():
-            raise Damaged(
-                f"the encoder {self.name!r} gave vectors that are not finite, so its weights are unusable; "
-                f"install it again or choose another"
-            )
-        return vectors
+            return finite(self.name, self._bulk_runner().encode(self._query_tokens, texts))
+        return finite(self.name, onnx.vectors(self._query_tokens(texts)))
 
     def _onnx_runner(self) -> OnnxRunner | None:
         with self._loading:
             if self._query_runtime == "undecided":
-                from facetrail.models.text.query import default_threads
-
-                try:
-                    self._onnx = open_onnx(
+                self._onnx = graph_or_torch(
+                    self.name,
+                    self._runtime,
+                    lambda: open_onnx(
                         self._source,
                         self._query_tokens,
                         lambda: self._network_runner("fp32"),
                         threads=self._threads or default_threads(),
-                    )
-                    self._query_runtime = "onnx"
-                except GraphRefused as refusal:
-                    if self._runtime == "onnx":
-                        raise Unavailable(
-                            f"ONNX Runtime cannot serve the encoder {self.name!r}: {refusal}; use runtime auto or torch"
-                        ) from refusal
-                    logger.warning(
-                        "queries of encoder %r are encoded by torch, since ONNX Runtime cannot: %s", self.name, refusal
-                    )
-                    self._query_runtime = "torch"
+                    ),
+                )
+                self._query_runtime = "torch" if self._onnx is None else "onnx"
             return self._onnx
 
     def _bulk_runner(self) -> "Runner":
@@ -152,19 +127,13 @@ class LocalEncoder:
                     from facetrail.models.text.bulk import LibraryRunner
                     from facetrail.models.text.networks import Library
 
-                    self._runner = LibraryRunner(Library(self._source, self._torch_device()), self.dim)
+                    self._runner = LibraryRunner(Library(self._source, torch_device(self._device)), self.dim)
                 else:
                     dtype = self._decide_dtype()
                     self._runner, self._dtype = self._network_runner(dtype), dtype
             return self._runner
 
     def _decide_dtype(self) -> Literal["fp32", "bf16"]:
-        device = self._torch_device()
-        native = device.type == "cuda" or (device.type == "cpu" and cpu_has_bf16())
-        if self._bulk == "fp32" or (self._bulk == "auto" and not native):
-            return "fp32"
-        import torch
-
         def gate() -> Verdict:
             ids = sorted(self._document_tokens(PROBES), key=len, reverse=True)
             exact = self._network_runner("fp32").vectors(ids)
@@ -176,14 +145,9 @@ class LocalEncoder:
                 whole_ranking=False,
             )
 
-        verdict = remembered([self._source.graph_key, "bf16", str(device), torch.__version__], gate)
-        if not verdict.passed:
-            logger.warning(
-                "documents of encoder %r are encoded in fp32, since bf16 fails the equality gate: %s",
-                self.name,
-                verdict.reason,
-            )
-        return "bf16" if verdict.passed else "fp32"
+        return number_format(
+            self._bulk, torch_device(self._device), name=self.name, graph_key=self._source.graph_key, gate=gate
+        )
 
     def _network_runner(self, dtype: Literal["fp32", "bf16"]) -> "NetworkRunner":
         import torch
@@ -192,31 +156,12 @@ class LocalEncoder:
         from facetrail.models.text.networks import open_network
 
         network = open_network(
-            self._source, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32, device=self._torch_device()
+            self._source, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32, device=torch_device(self._device)
         )
         return NetworkRunner(network, normalise=self._source.normalise, dim=self.dim)
 
-    def _torch_device(self) -> "torch.device":
-        import torch
 
-        if self._device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.empty(0, device=self._device).device
-        except (RuntimeError, AssertionError) as error:
-            raise InvalidInput(f"the device {self._device!r} cannot be used here; use auto or cpu") from error
-
-
-def _checked(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise InvalidInput("texts to encode come as a list of strings, not as one string; put it in brackets")
-    for text in texts:
-        if not isinstance(text, str):
-            raise InvalidInput(f"a text to encode must be a string, not {type(text).__name__}")
-    return list(texts)
-
-
-def _tokeniser_file(source: EncoderSource) -> Path | None:
+def tokeniser_file(source: EncoderSource) -> Path | None:
     """tokenizer.json of the source, converted once where it has only older vocabulary files; None: not ours to run."""
     path = source.modules / "tokenizer.json"
     if source.pooling is None:

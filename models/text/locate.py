@@ -6,6 +6,9 @@ from facetrail.models.errors import NotFound
 
 BASE = "base"
 """The name of the default encoder, whose weights come from the package index."""
+UNIFAR = "unifar"
+"""The name of the encoder with facets whose weights are part of this package."""
+MANIFEST = "manifest.json"
 
 
 def locate(name: str) -> Path:
@@ -25,8 +28,26 @@ def locate(name: str) -> Path:
     return _from_hub(name)
 
 
+def unifar_folder(name: str) -> Path | None:
+    """The folder of a UniFAR model; None where the name means another kind of encoder.
+
+    Raises NotFound where this installation has no trained weights.
+    """
+    if name == UNIFAR:
+        folder = Path(__file__).with_name("weights") / UNIFAR
+        if not (folder / MANIFEST).is_file():
+            raise NotFound(
+                f"this installation holds no trained weights for {UNIFAR!r} (there is no {folder / MANIFEST}); install "
+                f'a release that ships them, train them with `facetrail train unifar`, or use "{BASE}"'
+            )
+        return folder
+    folder = Path(name).expanduser()
+    is_ours = (folder / MANIFEST).is_file() and not (folder / "config.json").is_file()
+    return folder if name.strip() and is_ours else None
+
+
 def _from_hub(name: str) -> Path:
-    cure = 'use "base", a folder saved by sentence-transformers or transformers, or a hub name while online'
+    cure = 'use "base", "unifar", a folder of an encoder, or a hub name while online'
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or not name.strip():
         raise NotFound(f"there is no encoder folder {name!r}; {cure}")
     from huggingface_hub import snapshot_download

@@ -35,16 +35,7 @@ class OnnxRunner:
     """token ids → vectors through one session; texts of equal length share a call, so nothing is padded."""
 
     def __init__(self, graph: Path, *, dim: int, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Waiting threads that spin would take the cores from the search that follows.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        self._dim = dim
+        self._session, self._dim = open_session(graph, threads), dim
 
     def vectors(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """(n, dim) float32 in the given order."""
@@ -56,6 +47,19 @@ class OnnxRunner:
             batch = np.asarray([ids[i] for i in positions], np.int64)
             vectors[positions] = self._session.run(None, {"ids": batch})[0]
         return vectors
+
+
+def open_session(graph: Path, threads: int) -> Any:
+    """An ONNX Runtime session on the processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Waiting threads that spin would take the cores from the search that follows.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def default_threads() -> int:
@@ -74,20 +78,30 @@ def open_onnx(
     """
     if source.pooling is None:
         raise GraphRefused("the pipeline has modules of its own")
+    folder = graph_folder(source.graph_key, lambda made: _write_and_judge(made, source, tokens, reference, threads))
+    return OnnxRunner(folder / "model.onnx", dim=source.dim, threads=threads)
+
+
+def graph_folder(graph_key: str, write_and_judge: Callable[[Path], Verdict]) -> Path:
+    """The cached folder of a graph that passed the gate, made on first use.
+
+    `write_and_judge` writes model.onnx and model.bin into the folder it gets and compares them with torch; what it
+    raises other than our errors means that there is no graph. Raises GraphRefused.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise GraphRefused(f"the package {error.name} is not installed") from error
-    key = f"{source.graph_key} {GRAPH_VERSION} {onnxruntime.__version__}"
+    key = f"{graph_key} {GRAPH_VERSION} {onnxruntime.__version__}"
     folder = cache_folder("graphs") / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not _is_whole(folder):
         with locked(folder.with_suffix(".lock")):
             if not _is_whole(folder):
-                _make(folder, source, tokens, reference, threads)
+                _make(folder, write_and_judge)
     verdict = read_verdict(folder / "verdict.json") or {}
     if not verdict.get("passed"):
         raise GraphRefused(str(verdict.get("reason")))
-    return OnnxRunner(folder / "model.onnx", dim=source.dim, threads=threads)
+    return folder
 
 
 def _is_whole(folder: Path) -> bool:
@@ -99,15 +113,13 @@ def _is_whole(folder: Path) -> bool:
     return all((folder / name).is_file() and file_sha256(folder / name) == digest for name, digest in files.items())
 
 
-def _make(
-    folder: Path, source: EncoderSource, tokens: Tokeniser, reference: Callable[[], "NetworkRunner"], threads: int
-) -> None:
+def _make(folder: Path, write_and_judge: Callable[[Path], Verdict]) -> None:
     """Writes graph and verdict in a temporary folder, which then takes the place of `folder`."""
     for left in folder.parent.glob(f".making-{folder.name}-*"):  # by a process that was killed: we hold its lock
         shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".making-{folder.name}-"))
     try:
-        verdict = _write_and_judge(made, source, tokens, reference, threads)
+        verdict = _judged(made, write_and_judge)
         names = sorted(path.name for path in made.iterdir()) if verdict.passed else []
         files = {name: file_sha256(made / name) for name in names}
         write_verdict(made / "verdict.json", {**asdict(verdict), "files": files})
@@ -117,22 +129,26 @@ def _make(
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _write_and_judge(
-    made: Path, source: EncoderSource, tokens: Tokeniser, reference: Callable[[], "NetworkRunner"], threads: int
-) -> Verdict:
-    runner = reference()
+def _judged(made: Path, write_and_judge: Callable[[Path], Verdict]) -> Verdict:
     try:
-        write_graph(made, source)
-        candidate = OnnxRunner(made / "model.onnx", dim=source.dim, threads=threads)
-        ids = tokens(PROBES)
-        expected = np.concatenate([runner.vectors([text]) for text in ids])
-        return judge(
-            expected, candidate.vectors(ids), max_difference=MAX_DIFFERENCE, tie=MAX_DIFFERENCE, whole_ranking=True
-        )
+        return write_and_judge(made)
     except FacetrailError:
         raise
     except Exception as error:  # noqa: BLE001  exporter and runtime raise whatever they like; torch serves instead
         return Verdict(False, -1.0, -1.0, f"the graph could not be made ({type(error).__name__}: {str(error)[:200]})")
+
+
+def _write_and_judge(
+    made: Path, source: EncoderSource, tokens: Tokeniser, reference: Callable[[], "NetworkRunner"], threads: int
+) -> Verdict:
+    runner = reference()
+    write_graph(made, source)
+    candidate = OnnxRunner(made / "model.onnx", dim=source.dim, threads=threads)
+    ids = tokens(PROBES)
+    expected = np.concatenate([runner.vectors([text]) for text in ids])
+    return judge(
+        expected, candidate.vectors(ids), max_difference=MAX_DIFFERENCE, tie=MAX_DIFFERENCE, whole_ranking=True
+    )
 
 
 def write_graph(folder: Path, source: EncoderSource) -> None:

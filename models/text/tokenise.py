@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from facetrail.models.errors import Damaged, InvalidInput
 
@@ -20,6 +24,20 @@ def clean(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedTokens:
+    """Tokens of one text and where they come from: token i is the caller's characters [start[i], end[i]).
+
+    ids, start, end: (t,) int64 · is_text: (t,) bool, False for special tokens and for those of the prefix, whose
+    characters mean nothing.
+    """
+
+    ids: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    is_text: NDArray[np.bool_]
 
 
 class Tokeniser:
@@ -59,9 +77,31 @@ class Tokeniser:
         encodings = self._tokenizer.encode_batch_fast([self.prepare(text) for text in texts])
         return [encoding.ids or [0] for encoding in encodings]
 
+    def located(self, texts: Sequence[str]) -> list[LocatedTokens]:
+        """The same ids as `__call__`, with the place of every token in the text as it was given."""
+        kept = [self._shortened(text) for text in texts]
+        encodings = self._tokenizer.encode_batch([self._finished(text) for text in kept])
+        return [self._locate(text, encoding) for text, encoding in zip(kept, encodings, strict=True)]
+
+    def _locate(self, text: str, encoding: Any) -> LocatedTokens:
+        if not encoding.ids:
+            nothing = np.zeros(1, np.int64)
+            return LocatedTokens(nothing, nothing, nothing, np.zeros(1, bool))
+        places = np.asarray(encoding.offsets, np.int64)
+        before = len(self._prefix.lower() if self._lowercase else self._prefix)
+        is_text = (np.asarray(encoding.special_tokens_mask) == 0) & (places[:, 1] > before)
+        start, end = np.clip(places - before, 0, None).T
+        origin = _origin(text, lowercase=self._lowercase)
+        if origin is not None:
+            start, end = origin[start], np.maximum(origin[end], origin[np.maximum(end - 1, 0)] + 1)
+        return LocatedTokens(np.asarray(encoding.ids, np.int64), start, end, is_text)
+
     def prepare(self, text: str) -> str:
         """The string that is tokenised: prefix and valid Unicode, cut where the rest cannot count."""
-        text = self._prefix + clean(self._shortened(text))
+        return self._finished(self._shortened(text))
+
+    def _finished(self, text: str) -> str:
+        text = self._prefix + clean(text)
         return text.lower() if self._lowercase else text
 
     def _shortened(self, text: str) -> str:
@@ -79,3 +119,15 @@ class Tokeniser:
             counter.no_truncation()
             self._counter = counter
         return len(self._counter.encode(text, add_special_tokens=False).ids)
+
+
+def _origin(text: str, *, lowercase: bool) -> NDArray[np.int64] | None:
+    """Where each character of the cleaned (and lowercased) text was before, the end included; None: nothing moved."""
+    cleaned = clean(text)
+    if len(cleaned) == len(text) and not (lowercase and len(cleaned.lower()) != len(cleaned)):
+        return None
+    origin, place = [], 0
+    for character in cleaned:
+        origin += [place] * (len(character.lower()) if lowercase else 1)
+        place += 2 if character > "\uffff" and text[place] <= "\uffff" else 1  # what was a pair of surrogates
+    return np.asarray([*origin, len(text)], np.int64)

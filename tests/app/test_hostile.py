@@ -87,12 +87,14 @@ def giant_numbers(rng: random.Random) -> bytes:
             "18446744073709551616",
         ]
     )
-    field = rng.choice(["limit", "offset", "score_threshold", "vector", "filter", "cursor"])
+    field = rng.choice(["limit", "offset", "score_threshold", "vector", "filter", "cursor", "facets", "rescore_depth"])
     value = (
         f"[{number}]"
         if field == "vector"
         else f'{{"must":[{{"key":"year","range":{{"gte":{number}}}}}]}}'
         if field == "filter"
+        else f'{{"method":{number}}}'
+        if field == "facets"
         else number
     )
     return request("POST", "/v1/search", f'{{"query":"x","{field}":{value}}}'.encode())
@@ -319,6 +321,9 @@ def bad_queries(rng: random.Random) -> bytes:
             "q=x&cursor=W10=",
             "q=x&score_threshold=nan",
             "filter=null&q=x",
+            "q=x&facets=auto&mode=hybrid",
+            "q=x&facets={",
+            "q=x&facets=%22%22&rescore_depth=-1",
         ]
     )
     return request("GET", f"/v1/search?{query}")
@@ -348,6 +353,31 @@ def odd_filters(rng: random.Random) -> bytes:
     )
 
 
+def odd_facets(rng: random.Random) -> bytes:
+    facets: Any = rng.choice(
+        [
+            "auto",
+            "AUTO",
+            {},
+            {"method": 0},
+            {"method": -1},
+            {"method": 1e308, "result": 1e308},
+            {"method": True},
+            {"": 1},
+            {"a/b~c": 1},
+            {"\x00😀": 1},
+            {f"facet{n}": 1 for n in range(3_000)},
+            {"method": [1]},
+            ["method"],
+            7,
+        ]
+    )
+    search = {"mode": rng.choice(["facet", "hybrid", "lexical", None]), "facets": facets, "explain": True}
+    if rng.random() < 0.3:
+        return request("POST", "/v1/search/batch", json.dumps({"queries": ["x"], "search": search}).encode())
+    return request("POST", "/v1/search", json.dumps({rng.choice(["query", "like"]): "d001", **search}).encode())
+
+
 def odd_documents(rng: random.Random) -> bytes:
     document: Any = rng.choice(
         [
@@ -370,7 +400,7 @@ def odd_documents(rng: random.Random) -> bytes:
 MAKERS: tuple[Maker, ...] = (
     wrong_method, broken_json, deep_nesting, giant_numbers, bad_text, huge_header, many_headers, long_target,
     bad_chunks, two_lengths, traversal, wrong_type, huge_limits, odd_ids, bombs, old_protocols, pipelined, upgrades,
-    expectations, garbage, bad_queries, odd_filters, odd_documents,
+    expectations, garbage, bad_queries, odd_filters, odd_facets, odd_documents,
 )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def test_a_result_written_is_the_result_read(tmp_path: Path) -> None:
     assert evidence.arms["z"].measures == {"nDCG@10": [0.738]}
     assert evidence.comparisons[0].interval == (0.042, 0.081)
     assert list(json.loads(path.read_text())) == [
-        "name", "claim", "data", "command", "commit", "machine", "seeds", "meter", "arms", "comparisons", "notes"
+        "name", "claim", "data", "command", "commit", "machine", "seeds", "meter", "arms", "comparisons", "notes",
+        "shown",
     ]  # fmt: skip
     assert evidence.machine == describe_machine()
     assert not list(tmp_path.glob("*.tmp"))

@@ -56,6 +56,26 @@ ODD = [
     {"_id": "a" * 300, "title": "W" * 300, "text": "wide" * 200 + " zebra", "metadata": {"topic": "x" * 200}},
 ]
 
+MARKUP = "<img src=x onerror=window.hacked=1>"
+FACETED = [
+    {
+        "_id": "by-method",
+        "title": "Apples",
+        "text": f"😀 background:orchards. method:spectral method:graph {MARKUP}. result:survey result:form.",
+        "sections": [{"name": "result", "text": "result:survey result:form."}],
+    },
+    {
+        "_id": "by-result",
+        "title": "Apples",
+        "text": f"😀 background:orchards. method:survey method:form {MARKUP}. result:spectral result:graph.",
+    },
+    {"_id": "model", "title": "Currents", "text": "method:walk method:cycle. result:walk result:cycle."},
+    {"_id": "same-method", "title": "Streets", "text": "method:walk method:cycle. result:noisy result:people."},
+    {"_id": "same-result", "title": "Streets", "text": "method:noisy method:people. result:walk result:cycle."},
+]
+"""For the encoder that reads the facet of a word off its prefix. Documents in pairs of the same words: only facets
+tell the two of a pair apart."""
+
 
 @dataclass
 class Site:
@@ -99,15 +119,19 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 def searchers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Searcher]]:
-    """The sample with words and (hashed) meaning, and the odd documents with words alone."""
+    """The sample with words and (hashed) meaning, the odd documents with words alone, and documents with facets."""
     shared: Any = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[2] / "conftest.py"))
     encoder = shared.HashEncoder()
     folder = tmp_path_factory.mktemp("page")
-    (folder / "odd.jsonl").write_bytes(b"\n".join(map(orjson.dumps, ODD)) + b"\n")
+    for name, rows in (("odd", ODD), ("faceted", FACETED)):
+        (folder / f"{name}.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)) + b"\n")
     with as_file(files("facetrail.indexing.sample")) as sample:
         build_collection(sample, folder / "sample", config=BuildConfig(), encoder=encoder)
     build_collection(folder / "odd.jsonl", folder / "odd", config=BuildConfig(modes=("lexical",)))
-    opened = {name: Searcher.open(folder / name, encoder=e) for name, e in (("sample", encoder), ("odd", None))}
+    facets = shared.FacetHashEncoder()
+    build_collection(folder / "faceted.jsonl", folder / "faceted", config=BuildConfig(), encoder=facets)
+    encoders = {"sample": encoder, "odd": None, "faceted": facets}
+    opened = {name: Searcher.open(folder / name, encoder=e) for name, e in encoders.items()}
     yield opened
     for searcher in opened.values():
         searcher.close()
@@ -150,6 +174,12 @@ def serve(searchers: dict[str, Searcher]) -> Iterator[Serve]:
 def site(serve: Serve) -> Site:
     """The sample, and behind it the odd documents."""
     return serve("sample", "odd")
+
+
+@pytest.fixture(scope="session")
+def faceted(serve: Serve) -> Site:
+    """Documents with facets, and behind them the sample, which has none."""
+    return serve("faceted", "sample")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The page for everybody: keyboard, narrow screens, large type, contrast in both schemes, names for every control."""
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -44,7 +45,15 @@ STATES = {
 }
 
 
-SETTLED = """() => document.querySelector('#filters > *') && !document.querySelector('[aria-busy]')
+FACETED = {
+    "weights": "/?q=method:spectral+result:spectral&facets=method:0.8,result:0.2",
+    "own weights": "/?q=method:spectral+result:spectral",
+    "similar by": "/?q=graph&like=model&by=method",
+    "unused": "/?q=graph&mode=lexical",
+    "unknown": "/?q=graph&facets=colour:1",
+}
+SETTLED = """() => document.querySelector('#filters > *, #weights > *, .asking')
+  && !document.querySelector('[aria-busy]')
   && document.querySelector('.asking #about:not(:empty), article.hit, .problem, .nothing')"""
 
 
@@ -56,6 +65,16 @@ def unfold(page: Page) -> None:
     )
 
 
+def visits(open_page: Any, site: Any, faceted: Any, **options: Any) -> Iterator[tuple[Page, str]]:
+    """Every state of the page, unfolded, over both services."""
+    for at, states in ((site, STATES), (faceted, FACETED)):
+        page = open_page("/", at=at, **options)
+        for path in states.values():
+            page.goto(path)
+            unfold(page)
+            yield page, path
+
+
 @pytest.fixture(autouse=True)
 def expected(watched: Any) -> None:
     """The browser reports an answer of 422 on its console."""
@@ -63,12 +82,9 @@ def expected(watched: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable(open_page: Any, scheme: str) -> None:
-    page = open_page("/", color_scheme=scheme)
+def test_text_is_readable(open_page: Any, site: Any, faceted: Any, scheme: str) -> None:
     backgrounds = set()
-    for path in STATES.values():
-        page.goto(path)
-        unfold(page)
+    for page, path in visits(open_page, site, faceted, color_scheme=scheme):
         faint = [entry for entry in page.evaluate(CONTRAST) if entry[0] < 4.5]
         assert faint == [], path
         backgrounds.add(page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor"))
@@ -77,15 +93,14 @@ def test_text_is_readable(open_page: Any, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(320, 640), (640, 450)], ids=["narrow", "zoomed to 200 %"])
-def test_nothing_sticks_out_sideways(open_page: Any, size: tuple[int, int]) -> None:
-    page = open_page("/", viewport={"width": size[0], "height": size[1]}, device_scale_factor=1280 / size[0] / 2)
-    for path in STATES.values():
-        page.goto(path)
-        unfold(page)
-        if page.locator("#fold").is_visible():
-            expect(page.locator("#filters")).to_be_hidden()
-            page.locator("#fold").click()
-            expect(page.locator("#filters")).to_be_visible()
+def test_nothing_sticks_out_sideways(open_page: Any, site: Any, faceted: Any, size: tuple[int, int]) -> None:
+    screen = {"viewport": {"width": size[0], "height": size[1]}, "device_scale_factor": 1280 / size[0] / 2}
+    for page, path in visits(open_page, site, faceted, **screen):
+        for fold in page.locator(".fold:visible").all():
+            form = page.locator(f"#{fold.get_attribute('aria-controls')}")
+            expect(form).to_be_hidden()
+            fold.click()
+            expect(form).to_be_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth") <= size[0], path
 
 
@@ -125,12 +140,9 @@ def test_a_whole_search_without_a_mouse(open_page: Any) -> None:
     expect(page.get_by_role("searchbox")).to_have_value("a/b")
 
 
-def test_every_control_has_a_name_and_the_page_its_landmarks(open_page: Any) -> None:
-    page = open_page()
-    for path in STATES.values():
-        page.goto(path)
-        unfold(page)
-        named = ("button", "checkbox", "radio", "spinbutton", "searchbox", "link", "article", "heading")
+def test_every_control_has_a_name_and_the_page_its_landmarks(open_page: Any, site: Any, faceted: Any) -> None:
+    for page, path in visits(open_page, site, faceted):
+        named = ("button", "checkbox", "radio", "spinbutton", "slider", "searchbox", "link", "article", "heading")
         lines = [line.strip(" -:") for line in page.locator("body").aria_snapshot().splitlines()]
         assert [line for line in lines if line in named] == [], path
         for landmark in ("banner", "search", "main", "contentinfo"):
@@ -140,7 +152,7 @@ def test_every_control_has_a_name_and_the_page_its_landmarks(open_page: Any) -> 
             "() => [...document.querySelectorAll('[id]')].map(n => n.id).filter((id, n, all) => all.indexOf(id) < n)"
         )
         assert page.evaluate(twice) == []
-    assert page.get_attribute("html", "lang") == "en"
+        assert page.get_attribute("html", "lang") == "en"
 
 
 def test_nothing_moves_where_that_is_unwelcome(open_page: Any) -> None:

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,48 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> 
     folder = tmp_path_factory.mktemp("tiny-pipeline")
     SentenceTransformer(modules=modules, device="cpu").save(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def save_tiny_unifar(tiny_bert: Path) -> Callable[..., Path]:
+    """Writes a UniFAR folder on the tiny BERT. `noise` moves weights away from step 0; `options` are config."""
+    import torch
+    from safetensors.torch import load_file
+
+    from facetrail.models.text.source import Overrides, find_source
+    from facetrail.models.text.top_layers import TopLayers
+    from facetrail.models.text.unifar import UnifarConfig, UnifarHead
+    from facetrail.models.text.unifar_checkpoint import save_unifar
+
+    def save(folder: Path, *, noise: float, seed: int = 0, **options: Any) -> Path:
+        base, drawn = find_source(str(tiny_bert), Overrides()), torch.Generator().manual_seed(seed)
+        config = UnifarConfig(**{"dim": 48, "gate_width": 8, "trained_layers": 1, **options})
+        tensors = load_file(tiny_bert / "model.safetensors")
+        head, top = (
+            UnifarHead(config, generator=drawn),
+            TopLayers(tensors, base.config, config.trained_layers),
+        )
+        with torch.no_grad():
+            for parameter in (*head.parameters(), *top.parameters()):
+                parameter += noise * torch.randn(parameter.shape, generator=drawn)
+        save_unifar(
+            folder, config, head=head.state_dict(), differences=top.differences(tensors), base=base, averaging=0.5
+        )
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_unifar(tmp_path_factory: pytest.TempPathFactory, save_tiny_unifar: Callable[..., Path]) -> Path:
+    """A UniFAR encoder of random weights."""
+    return save_tiny_unifar(tmp_path_factory.mktemp("unifar") / "tiny", noise=0.3)
+
+
+@pytest.fixture(scope="session")
+def untrained_unifar(tmp_path_factory: pytest.TempPathFactory, save_tiny_unifar: Callable[..., Path]) -> Path:
+    """A UniFAR encoder as it is before the first step of training."""
+    return save_tiny_unifar(tmp_path_factory.mktemp("unifar") / "untrained", noise=0)
 
 
 def _saved(model: object, folder: Path, base_folder: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from facetrail.models.errors import Unavailable
-from facetrail.models.text import local, networks, query
+from facetrail.models.text import networks, query, runtime
 from facetrail.models.text.bulk import plan_batches
 from facetrail.models.text.encoder import load_encoder
 from facetrail.models.text.gate import judge
@@ -125,7 +125,7 @@ def test_sabotaged_bf16_is_refused(
 
 
 def test_auto_needs_a_processor_with_bf16(tiny_bert: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(runtime, "cpu_has_bf16", lambda: False)
     encoder = load_encoder(str(tiny_bert), device="cpu")
     encoder.encode_documents([TEXT])
     assert encoder.card.dtype_bulk == "fp32"

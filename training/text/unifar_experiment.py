@@ -1,0 +1,254 @@
+"""`facetrail experiment unifar`: trains every arm on the same pairs for the same steps, and has evaluation judge them.
+
+An arm under a seed is one unit of work: fitted, encoded, judged, and its scores written to the run folder; a run that
+was stopped goes on with the first unit that has no scores.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facetrail.eval.experiments import unifar as judging
+from facetrail.eval.experiments import unifar_probe as probing
+from facetrail.eval.experiments.unifar import Judged
+from facetrail.eval.experiments.unifar_collections import load_sets
+from facetrail.eval.experiments.unifar_plan import UnifarExperiment, read_experiment
+from facetrail.eval.experiments.unifar_probe import Probed
+from facetrail.eval.experiments.unifar_result import write
+from facetrail.eval.experiments.unifar_scores import Encoded, EncodedTexts, role_facets
+from facetrail.eval.experiments.unifar_sets import JudgedSet, all_texts, smoke
+from facetrail.indexing.durable import write_durably
+from facetrail.indexing.progress import progress_bar
+from facetrail.models.text.facets import FACETS
+from facetrail.training.config import read_recipe
+from facetrail.training.run_folder import open_run
+from facetrail.training.text.dev_sets import DevSet
+from facetrail.training.text.states import StateStore
+from facetrail.training.text.unifar import DEFAULTS, torch_device
+from facetrail.training.text.unifar_arm import ArmConfig, Trained, build_model, fit_arm
+from facetrail.training.text.unifar_encode import encode_texts, with_merged
+from facetrail.training.text.unifar_model import UnifarModel
+from facetrail.training.text.unifar_prepare import Prepared
+from facetrail.training.text.unifar_recipe import UnifarRecipe
+from facetrail.training.tracking import Tracker
+
+FULL = ("fit.steps=200", "fit.eval_every=100", "head_steps=0")
+"""Of the recipe, for arms that train layers; stage 0 is left out, for controls without facets have none."""
+HEAD_ONLY = ("fit.steps=200", "fit.eval_every=200", "head_steps=0")
+SMOKE = (
+    "fit.steps=3", "fit.eval_every=3", "head_steps=0", "batch=4", "n_role_texts=2", "n_split_documents=12",
+    "document_tokens=48", "n_dev_others=20", "question_tokens=24", "averaging=[1.0]",
+    *(f"pairs.n_{source}=12" for source in (
+        "citation", "cocitation", "shared_keywords", "tldr", "title", "keywords", "sentence", "role", "expert")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training and the arms that are judged from it. Two configs: one model for documents, one for questions."""
+
+    name: str
+    arms: tuple[str, ...]
+    configs: tuple[ArmConfig, ...] = (ArmConfig(),)
+    most_sentences: int = 0
+    permuted: bool = False
+    n_seeds: int | None = None
+    """None: all of the experiment's."""
+    probed: bool = False
+
+
+def _head_unit(name: str, **config: Any) -> Unit:
+    return Unit(name, (name,), (ArmConfig(layers=False, **config),), probed=True)
+
+
+UNITS = (
+    Unit("U", ("U1", "UK"), probed=True),
+    Unit("B", ("B", "B3"), (ArmConfig(head="mean"),), most_sentences=len(FACETS)),
+    Unit("B2", ("B2",), (ArmConfig(head="projections"),)),
+    Unit("C", ("C",), (ArmConfig(head="mean", kinds=("dd",)), ArmConfig(head="mean", kinds=("qd",))), n_seeds=1),
+    Unit("permuted", ("U permuted pairs",), permuted=True, n_seeds=1),
+    _head_unit("U/head"),
+    _head_unit("U/head minus gate", without=("gate",)),
+    _head_unit("U/head minus facet KL", without=("facet",)),
+    _head_unit("U/head minus alignment KL", without=("alignment",)),
+    _head_unit("U/head minus distillation KL", without=("distillation",)),
+    _head_unit("U/head minus split", without=("split",)),
+    _head_unit("U/head minus anchor init", without=("roles",)),
+    _head_unit("U/head frozen anchors", without=("roles",), frozen_anchors=True),
+)
+"""In the order they are run: what the claim rests on first, seed by seed."""
+
+
+def run(
+    data: Path, out: Path, *, smoke: bool = False, seeds: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Trains, judges and writes `eval/results/unifar.json` (a smoke run: into `out`); → what the command prints."""
+    experiment = read_experiment()
+    chosen = experiment.seeds[: 1 if smoke else seeds]
+    recipe = read_recipe(DEFAULTS, UnifarRecipe, SMOKE if smoke else FULL)
+    with progress_bar() as progress:
+        prepared = Prepared(data, recipe, device=torch_device("auto"), progress=progress)
+    open_run(out, recipe, prepared.training.hashes, resume=resume)
+    course = _Course(data, out, experiment, prepared, recipe, is_smoke=smoke, resume=resume)
+    course.untrained()
+    for seed in chosen:
+        for unit in UNITS:
+            if unit.n_seeds is None or chosen.index(seed) < unit.n_seeds:
+                course.unit(unit, seed)
+    judged, probed = course.results()
+    path = write(
+        experiment, judged, probed, course.sets,
+        command=f"facetrail experiment unifar --data DATA --out RUN --seeds {len(chosen)}",
+        data=prepared.training.hashes, notes=_notes(recipe), folder=out if smoke else None,
+    )  # fmt: skip
+    return {"result": str(path), "arms": len({one.arm for one in judged}), "seeds": len(chosen), "run": str(out)}
+
+
+class _Course:
+    """The run folder of an experiment and everything its units share."""
+
+    def __init__(
+        self, data: Path, out: Path, experiment: UnifarExperiment, prepared: Prepared, recipe: UnifarRecipe, *,
+        is_smoke: bool, resume: bool,
+    ) -> None:  # fmt: skip
+        self.out, self.experiment, self.prepared, self.recipe = out, experiment, prepared, recipe
+        self.data, self.resume = data, resume
+        sets = load_sets(data, experiment.sets, distractors=experiment.distractors)
+        self.sets = [smoke(one) for one in sets] if is_smoke else sets
+        dev = [as_judged(one) for one in prepared.dev_sets]
+        self.bench = judging.prepare(experiment, self.sets, [smoke(one) for one in dev] if is_smoke else dev)
+        abstracts = probing.read_abstracts(data)
+        self.probe_sets = probing.probe_sets(abstracts[:20] if is_smoke else abstracts)
+        everything = [*self.bench.sets, *self.bench.dev, *self.probe_sets]
+        self.documents, self.questions = all_texts(everything)
+
+    def untrained(self) -> None:
+        """BM25, the base, and the base with predicted roles."""
+        if self._done("untrained", None):
+            return
+        model = build_model(self.prepared, ArmConfig(head="mean"), self.recipe.unifar, seed=0)
+        base = self._encode(model, final=False, with_sentences=True)
+        found = judging.judge(self.experiment, ["A0"], None, self.bench, seed=None)
+        found += judging.judge(self.experiment, ["A1"], base.of, self.bench, seed=None)
+        found += judging.judge(self.experiment, ["B0"], self._with_roles(base).of, self.bench, seed=None)
+        self._keep("untrained", None, found, [])
+
+    def unit(self, unit: Unit, seed: int) -> None:
+        """One training under one seed, encoded and judged."""
+        if self._done(unit.name, seed):
+            return
+        final = not unit.configs[0].layers
+        trained = [self._fit(unit, config, seed) for config in unit.configs]
+        encoded = [self._encode(one.model, final=final, with_sentences=unit.most_sentences > 0) for one in trained]
+        if unit.most_sentences:
+            encoded = [with_merged(one, unit.most_sentences) for one in encoded]
+
+        def vectors(judged: JudgedSet) -> tuple[Encoded, Encoded]:
+            return encoded[-1 if judged.task == "question" else 0].of(judged)
+
+        meters = {
+            "optimiser steps": float(sum(one.result.steps for one in trained)),
+            "seen pairs": float(sum(one.result.steps for one in trained) * self.recipe.batch),
+            "trained parameters": float(sum(p.numel() for one in trained for p in one.model.parameters())),
+            "seconds": sum(one.result.seconds for one in trained),
+            "averaging": float(np.mean([one.averaging for one in trained])),
+        }
+        found = judging.judge(self.experiment, unit.arms, vectors, self.bench, seed=seed, meters=meters)
+        probed = [self._probe(unit.arms[-1], trained[0], vectors, seed, final=final)] if unit.probed else []
+        self._keep(unit.name, seed, found, probed)
+
+    def _fit(self, unit: Unit, config: ArmConfig, seed: int) -> Trained:
+        overrides = {"steps": self.recipe.fit.steps // len(unit.configs)}
+        recipe = self.recipe.model_copy(update={"fit": self.recipe.fit.model_copy(update=overrides)})
+        folder = self.out / "fits" / f"{_slug(unit.name)}-{'-'.join(config.kinds)}-{seed}"
+        prepared = self.prepared.permuted() if unit.permuted else self.prepared
+        with Tracker(folder, total=recipe.fit.steps) as tracker:
+            return fit_arm(
+                prepared, recipe, config, seed=seed, device=torch_device("auto"), tracker=tracker, folder=folder,
+                resume=self.resume,
+            )  # fmt: skip
+
+    def _encode(self, model: UnifarModel, *, final: bool, with_sentences: bool = False) -> EncodedTexts:
+        stores = self._stores(final=final)
+        return encode_texts(
+            model, (self.documents, stores[0]), (self.questions, stores[1]), with_sentences=with_sentences
+        )
+
+    def _stores(self, *, final: bool) -> tuple[StateStore, StateStore]:
+        return (
+            self.prepared.store("judged documents", self.documents, is_question=False, final=final),
+            self.prepared.store("judged questions", self.questions, is_question=True, final=final),
+        )
+
+    def _with_roles(self, base: EncodedTexts) -> EncodedTexts:
+        """Arm B0: the base, its sentences by predicted role, and the share of roles in a text as its prior."""
+        anchors = self.prepared.roles.anchors.numpy()
+        parts = []
+        for encoded in (base.documents, base.questions):
+            assert encoded.sentences is not None
+            assert encoded.first is not None
+            roles = (encoded.sentences @ anchors.T).argmax(1)
+            counts = np.full((len(encoded.single), len(FACETS)), 0.5, np.float32)
+            np.add.at(counts, (np.repeat(np.arange(len(counts)), np.diff(encoded.first)), roles), 1)
+            prior = counts / counts.sum(1, keepdims=True)
+            parts.append(Encoded(encoded.single, role_facets(encoded, roles, len(FACETS)), prior))
+        return EncodedTexts(base.document_rows, parts[0], base.question_rows, parts[1])
+
+    def _probe(self, arm: str, trained: Trained, vectors: judging.Vectors, seed: int, *, final: bool) -> Probed:
+        predicted, labels = self.prepared.told_roles(trained.model, "test", final=final)
+        return probing.probe(
+            arm, [vectors(one) for one in self.probe_sets], self.probe_sets, seed=seed,
+            margin=self.experiment.margin, roles=probing.role_scores(predicted, labels),
+        )  # fmt: skip
+
+    # -- the run folder ----------------------------------------------------------------------------------------------
+
+    def _path(self, name: str, seed: int | None) -> Path:
+        return self.out / "scores" / f"{_slug(name)}{'' if seed is None else f'-{seed}'}.json"
+
+    def _done(self, name: str, seed: int | None) -> bool:
+        return self._path(name, seed).is_file()
+
+    def _keep(self, name: str, seed: int | None, judged: Sequence[Judged], probed: Sequence[Probed]) -> None:
+        path = self._path(name, seed)
+        path.parent.mkdir(exist_ok=True)
+        content = {
+            "judged": [one.model_dump(mode="json") for one in judged],
+            "probed": [one.model_dump(mode="json") for one in probed],
+        }
+        write_durably(path, json.dumps(content).encode())
+
+    def results(self) -> tuple[list[Judged], list[Probed]]:
+        """Everything that was judged, from the run folder."""
+        contents = [json.loads(path.read_bytes()) for path in sorted((self.out / "scores").glob("*.json"))]
+        return (
+            [Judged.model_validate(one) for content in contents for one in content["judged"]],
+            [Probed.model_validate(one) for content in contents for one in content["probed"]],
+        )
+
+
+def as_judged(dev: DevSet) -> JudgedSet:
+    """A development set in the form that evaluation takes."""
+    is_question = dev.kind == "qd"
+    return JudgedSet(
+        dev.name, "question" if is_question else "document", {query.id: query.text for query in dev.queries},
+        dev.documents, dev.qrels, exclude_self=not is_question,
+    )  # fmt: skip
+
+
+def _slug(name: str) -> str:
+    return name.replace("/", "-").replace(" ", "-")
+
+
+def _notes(recipe: UnifarRecipe) -> str:
+    return (
+        f"Every trained arm: {recipe.fit.steps} steps of {recipe.batch} pairs with one hard negative each, the top "
+        f"{recipe.unifar.trained_layers} layers (arms named U/head: the head alone, over frozen layers); texts cut at "
+        f"{recipe.document_tokens} tokens (documents) and {recipe.question_tokens} (questions) in training and in "
+        "evaluation alike; weights averaged with the start by the share that is best on development sets. C has half "
+        "of the steps for each of its two models."
+    )

@@ -1,0 +1,104 @@
+"""What is trained: the base's top layers and a head, over cached states of the frozen layers below."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from facetrail.models.text.top_layers import TopLayers
+from facetrail.models.text.unifar import FacetState, Layout, UnifarHead, group_means
+from facetrail.models.text.unifar_controls import MeanHead, ProjectionHead
+
+Head = UnifarHead | MeanHead | ProjectionHead
+
+
+class States(Protocol):
+    """Cached states of texts, and the frozen base's vector of each: (n, d) unit rows."""
+
+    base: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    """Tokens of each text."""
+
+    def batch(self, rows: Sequence[int] | NDArray[np.int64], *, is_question: bool) -> tuple[Tensor, Layout]: ...
+
+
+class UnifarModel(nn.Module):
+    """Cached states to `FacetState`. With `top` None the states are those of the last layer (stage 0)."""
+
+    def __init__(self, top: TopLayers | None, head: Head) -> None:
+        super().__init__()
+        self.top, self.head = top, head
+
+    def forward(self, states: Tensor, layout: Layout) -> FacetState:
+        """states: (b, t, d) of the layer below `top`."""
+        return self.head(self.last_states(states, layout), layout)
+
+    def last_states(self, states: Tensor, layout: Layout) -> Tensor:
+        """States of the last layer, (b, t, d)."""
+        if self.top is None:
+            return states
+        asked = (layout.is_question.unsqueeze(1) & layout.mask).unsqueeze(-1)
+        return self.top(states + asked * self.head.question, layout.mask)
+
+    def encode(self, store: States, rows: Sequence[int] | NDArray[np.int64], *, is_question: bool) -> FacetState:
+        """Texts of a store, by row."""
+        states, layout = store.batch(rows, is_question=is_question)
+        return self(states.to(self.device), layout.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; cached states are brought there batch by batch."""
+        return self.head.question.device
+
+
+@dataclass(frozen=True)
+class EncodedStore:
+    """Every text of a store. single: (n, d) · facets: (n, k, d) · prior: (n, k) · sentences: of each text, the unit
+    means of its sentences' tokens, (s, d); empty where they were not asked for."""
+
+    single: NDArray[np.float32]
+    facets: NDArray[np.float32]
+    prior: NDArray[np.float32]
+    sentences: list[NDArray[np.float32]]
+
+
+@torch.inference_mode()
+def encode_all(
+    model: UnifarModel, store: States, *, is_question: bool, with_sentences: bool = False, tokens: int = 8_192
+) -> EncodedStore:
+    """Encodes a store without gradients, longest texts first, about `tokens` tokens at a time.
+
+    A text without a sentence, one of special tokens alone, has its whole mean as its only one.
+    """
+    order = np.argsort(-store.lengths, kind="stable")
+    n, d = store.base.shape
+    k = len(model.head.config.facets)
+    single, facets, prior = np.empty((n, d), np.float32), np.empty((n, k, d), np.float32), np.empty((n, k), np.float32)
+    sentences: list[NDArray[np.float32]] = [np.empty((0, d), np.float32)] * (n if with_sentences else 0)
+    start = 0
+    while start < n:
+        rows = order[start : start + max(1, tokens // int(store.lengths[order[start]]))]
+        states, layout = store.batch(rows, is_question=is_question)
+        layout = layout.to(model.device)
+        last = model.last_states(states.to(model.device), layout)
+        state = model.head(last, layout)
+        single[rows], facets[rows], prior[rows] = (
+            x.float().cpu().numpy() for x in (state.single, state.facets, state.prior)
+        )
+        if with_sentences:
+            for row, means in zip(rows.tolist(), _sentence_means(last, layout), strict=True):
+                sentences[row] = means
+        start += len(rows)
+    return EncodedStore(single, facets, prior, sentences)
+
+
+def _sentence_means(last: Tensor, layout: Layout) -> list[NDArray[np.float32]]:
+    owner = torch.where((layout.n_sentences == 0).unsqueeze(1) & layout.mask, 0, layout.sentence)
+    means, there = group_means(last, owner, max(1, int(layout.n_sentences.max())))
+    unit = normalize(means, dim=2).cpu().numpy()
+    return [rows[kept] for rows, kept in zip(unit, there.cpu().numpy(), strict=True)]
