@@ -16,7 +16,7 @@ from facetrail.models.errors import FacetrailError
 COMMANDS = {
     "demo": "facetrail.app.commands:demo",
     "index": "facetrail.indexing.cli:index_app",
-    "search": "facetrail.indexing.cli:search",
+    "search": "facetrail.indexing.cli_search:search",
     "serve": "facetrail.app.commands:serve",
     "eval": "facetrail.eval.cli:eval_app",
     "data": "facetrail.eval.cli:data_app",

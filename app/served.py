@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from facetrail.app.payloads import Payloads
 
 if TYPE_CHECKING:
-    from facetrail.indexing.searcher import CollectionInfo, Searcher
+    from facetrail.indexing.collection_info import CollectionInfo
+    from facetrail.indexing.searcher import Searcher
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,21 @@
-"""Options of the command line that are more than a word: parsed here, with their sentences for what does not parse."""
+"""What the commands share: common options, and options that are parsed here because they are more than a word."""
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
 
 from facetrail.models.errors import InvalidInput
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def parse_filter_option(text: str | None) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ def explain_facets(
     assert state.dense is not None
     index, names = state.facets, state.facets.config.names
     s_1 = state.dense.score(ask.query.single, ordinals)
-    found = index.match(ask.query, ordinals)
+    found = index.match(ask.query, ordinals, same_only=ask.same_only)
     s_k = index.facet_score(found, ask.weights)
     stored = index.details(ordinals)
     prior_query = _named(names, ask.query.prior)

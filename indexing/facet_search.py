@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from facetrail.indexing.index import Float32Array, Float64Array, Hits
+from facetrail.indexing.index import Float64Array, Hits
 from facetrail.indexing.request import Mode, SearchRequest
 from facetrail.indexing.state import IndexState
 from facetrail.models.errors import InvalidInput
@@ -22,6 +22,8 @@ class FacetAsk:
 
     query: FacetQuery
     weights: Float64Array
+    same_only: bool
+    """Whether each facet is compared with the same facet alone: so where a person gave the weights."""
     sentences: Callable[[str], Sequence[tuple[int, int]]]
 
 
@@ -78,10 +80,13 @@ def asked_weights(asked: Weights, names: Sequence[str]) -> Float64Array | None:
     return _shares(weights)
 
 
-def facet_weights(asked: Weights, names: Sequence[str], prior: Float32Array) -> Float64Array:
-    """The weights a search uses: those asked for, or the query's own prior. prior: (k,) → (k,), summing to 1."""
+def facet_ask(
+    asked: Weights, names: Sequence[str], query: FacetQuery, sentences: Callable[[str], Sequence[tuple[int, int]]]
+) -> FacetAsk:
+    """A query with the weights a search uses: those asked for, or the query's own prior."""
     given = asked_weights(asked, names)
-    return _shares(prior.astype(np.float64)) if given is None else given
+    weights = _shares(query.prior.astype(np.float64)) if given is None else given
+    return FacetAsk(query, weights, given is not None, sentences)
 
 
 def _shares(weights: Float64Array) -> Float64Array:
@@ -95,5 +100,5 @@ def rescored(state: IndexState, ask: FacetAsk, hits: Hits, depth: int | None) ->
     if depth is not None:
         hits = state.ids.sort(hits)
         hits = Hits(hits.ordinals[:depth], hits.scores[:depth])
-    scores, _ = state.facets.rescore(ask.query, ask.weights, hits.ordinals, hits.scores)
+    scores, _ = state.facets.rescore(ask.query, ask.weights, hits.ordinals, hits.scores, same_only=ask.same_only)
     return state.ids.sort(Hits(hits.ordinals, scores))

@@ -6,8 +6,9 @@ weights w gives each of them
     s_k = Σ_k w_k · max(z_k(q)·z_k(d), max_j z_k(q)·z_j(d) − margin)
     s   = (1 − mixing) · s_1 + mixing · s_k
 
-so that a document which says the wanted thing under another facet still counts, at a price. Document vectors are int8.
-A saved part, memory-mapped, and a part in memory together hold the rows.
+so that a document which says the wanted thing under another facet still counts, at a price. Weights that a person gave
+compare each facet with the same facet alone, s_k = Σ_k w_k · z_k(q)·z_k(d): otherwise the facet asked for could win by
+the margin at most. Document vectors are int8. A saved part, memory-mapped, and a part in memory together hold the rows.
 """
 
 from collections.abc import Sequence
@@ -81,20 +82,31 @@ class FacetIndex:
     # -- scoring -----------------------------------------------------------------------------------------------------
 
     def rescore(
-        self, query: FacetQuery, weights: Float64Array, ordinals: Sequence[int] | Int64Array, s_1: Float64Array
+        self,
+        query: FacetQuery,
+        weights: Float64Array,
+        ordinals: Sequence[int] | Int64Array,
+        s_1: Float64Array,
+        *,
+        same_only: bool,
     ) -> tuple[Float64Array, Float64Array]:
         """(s, s_k), each (n,), in the order of ordinals. weights: (k,), summing to 1 · s_1: (n,), single-vector scores.
 
-        A document's scores do not depend on the others. KeyError for an unknown ordinal.
+        A document's scores do not depend on the others. same_only: see `match`. KeyError for an unknown ordinal.
         """
-        s_k = self.facet_score(self.match(query, ordinals), weights)
+        s_k = self.facet_score(self.match(query, ordinals, same_only=same_only), weights)
         return (1 - self.config.mixing) * s_1 + self.config.mixing * s_k, s_k
 
-    def match(self, query: FacetQuery, ordinals: Sequence[int] | Int64Array) -> Matches:
-        """What answers each query facet best; of equals the facet itself, then the first."""
+    def match(self, query: FacetQuery, ordinals: Sequence[int] | Int64Array, *, same_only: bool) -> Matches:
+        """What answers each query facet best; of equals the facet itself, then the first.
+
+        same_only: only the same facet of the document may answer, as weights given by a person mean it.
+        """
         cosines = self._cosines(self._table.rows(_as_ordinals(ordinals)), query.facets)
         facets = np.arange(len(self.config.names))
         own = cosines[:, facets, facets]
+        if same_only:
+            return Matches(own, np.broadcast_to(facets, own.shape))
         elsewhere = cosines.argmax(axis=2)
         paid = np.take_along_axis(cosines, elsewhere[:, :, None], axis=2)[:, :, 0] - self.config.margin
         is_own = own >= paid

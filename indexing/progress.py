@@ -1,10 +1,15 @@
-"""Progress of long work on the terminal: a bar with an estimate, silent where nobody watches."""
+"""Progress of long work: what reports it, and a bar with an estimate on the terminal, silent where nobody watches."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from facetrail.indexing.build import Progress, no_progress
+Progress = Callable[[str, int, int | None], None]
+"""(step, done, total); total None while it is not known."""
+
+
+def no_progress(step: str, done: int, total: int | None) -> None:
+    """Says nothing."""
 
 
 @contextmanager

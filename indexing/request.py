@@ -52,6 +52,7 @@ class SearchRequest(Closed):
     fusion: FusionConfig = FusionConfig()
     facets: dict[str, float] | Literal["auto"] | None = None
     """Weights of the facets, not negative, not all zero; "auto" and None in mode `facet`: the query's own intent.
+    Weights compare each facet with the same facet alone; the query's intent lets another facet match, at a price.
     In mode `hybrid` they turn the dense source into the facet source; the other modes refuse them."""
     rescore_depth: int = Field(default=200, ge=1, le=1_000)
     """Mode `facet`: documents taken from the dense index and scored again by their facets."""
@@ -101,7 +102,10 @@ class Highlight:
 
 @dataclass(frozen=True, slots=True)
 class FacetMatch:
-    """One facet's share: its weight in this search, its score, and the facet of the document that matched it."""
+    """One facet's share: its weight in this search, its score, and the facet of the document that matched it.
+
+    `matched` is the facet itself wherever the request gave weights.
+    """
 
     facet: str
     weight: float

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,50 +11,29 @@ from typing import Any, Self
 import numpy as np
 
 from facetrail.indexing import generation, questions, search
-from facetrail.indexing.build import (
-    Progress,
-    build_generation,
+from facetrail.indexing.build import build_generation
+from facetrail.indexing.catching_up import catch_up, open_state
+from facetrail.indexing.collection import Collection, DeleteResult, PutResult
+from facetrail.indexing.collection_info import CollectionInfo, describe
+from facetrail.indexing.encoding import (
     encode_batch,
     encode_missing,
-    no_progress,
     recorded_encoder,
     require_facets,
     require_same_encoder,
-    stored_encoding,
 )
-from facetrail.indexing.collection import Collection, DeleteResult, PutResult
-from facetrail.indexing.facet_search import FacetAsk, facet_weights, uses_facets
+from facetrail.indexing.facet_search import facet_ask, uses_facets
 from facetrail.indexing.filters import parse_filter
 from facetrail.indexing.filters_tree import Group
+from facetrail.indexing.progress import Progress, no_progress
 from facetrail.indexing.questions import Question
 from facetrail.indexing.read_write_lock import ReadWriteLock
 from facetrail.indexing.request import Mode, SearchRequest, SearchResult
-from facetrail.indexing.state import Encoded, IndexState
-from facetrail.models.errors import Conflict, InvalidInput, NotFound
+from facetrail.indexing.state import IndexState
+from facetrail.models.errors import InvalidInput
 from facetrail.models.records import Document
 from facetrail.models.text.encoder import TextEncoder
 from facetrail.models.text.facets import FacetEncoder, FacetQuery
-
-
-@dataclass(frozen=True)
-class CollectionInfo:
-    """What `facetrail index info` and `GET /v1/collections` show."""
-
-    name: str
-    n_documents: int
-    modes: tuple[str, ...]
-    facets: tuple[str, ...]
-    """Names of the facets that can be asked for."""
-    generation: int
-    n_written_since: int
-    """Changes after the generation, served from memory until the next build."""
-    encoder: str | None
-    encoder_fingerprint: str | None
-    dim: int | None
-    dense_kind: str | None
-    n_without_vector: int
-    bytes_on_disk: int
-    writable: bool
 
 
 class Searcher:
@@ -82,11 +61,11 @@ class Searcher:
         """
         collection = Collection.open(folder, writable=writable)
         try:
-            state = _open_state(collection, verify=verify)
+            state = open_state(collection, verify=verify)
             if encoder is not None:
                 require_same_encoder(collection, encoder)
             searcher = cls(collection, state, encoder)
-            searcher._catch_up(state)
+            catch_up(collection, state)
         except BaseException:
             collection.close()
             raise
@@ -154,8 +133,8 @@ class Searcher:
             assert request.like is not None  # resolve_mode refused vectors and examples
             assert question.vector is not None
             query = state.facets.query(questions.living_ordinal(state, request.like), question.vector)
-        weights = facet_weights(request.facets, state.facets.config.names, query.prior)
-        ask = FacetAsk(query, weights, lambda text: self.facet_encoder.sentences(text))
+        names = state.facets.config.names
+        ask = facet_ask(request.facets, names, query, lambda text: self.facet_encoder.sentences(text))
         return replace(question, facets=ask)
 
     def _question(self, state: IndexState, request: SearchRequest, mode: str, vector: Any) -> Question:
@@ -244,41 +223,7 @@ class Searcher:
 
     def _apply_changes(self) -> None:
         with self._lock.write():
-            self._catch_up(self._state)
-
-    def _catch_up(self, state: IndexState) -> None:
-        """Applies the changes a state has not seen; the caller keeps searches out of that state."""
-        changes = self.collection.changes_since(state.change)
-        if not changes:
-            return
-        last = {change.id: change for change in changes}
-        state.discard(i for i, change in last.items() if change.kind == "delete")
-        written = [i for i, change in last.items() if change.kind == "put"]
-        documents = [d for d in self.collection.get_many(written) if d is not None]
-        if documents:
-            with_vector, encoded, bare = self._with_vectors(state, documents)
-            state.put(with_vector, encoded)
-            state.put(bare, None)
-        state.change = changes[-1].number
-
-    def _with_vectors(
-        self, state: IndexState, documents: list[Document]
-    ) -> tuple[list[Document], Encoded | None, list[Document]]:
-        """(documents with a vector, their vectors and facet data, documents without)."""
-        fingerprint = self.collection.settings.encoder_fingerprint
-        if state.dense is None or fingerprint is None:
-            return [], None, documents
-        try:
-            with self.collection.snapshot() as view:
-                return documents, stored_encoding(view, [d.id for d in documents]), []
-        except NotFound:
-            # A build that was interrupted between reading and encoding leaves documents without a vector.
-            n_bare = self.collection.count_without_vectors(fingerprint)
-            without = {d.id for d, _ in self.collection.documents_without_vectors(fingerprint, n_bare)}
-            rest = [d for d in documents if d.id not in without]
-            with self.collection.snapshot() as view:
-                encoded = stored_encoding(view, [d.id for d in rest])
-            return rest, encoded, [d for d in documents if d.id in without]
+            catch_up(self.collection, self._state)
 
     def field_counts(self, limit: int = 20) -> dict[str, Any]:
         """The metadata keys that filters can name, each with its kinds and most frequent values."""
@@ -303,40 +248,14 @@ class Searcher:
         """Switches to the generation that CURRENT names, if it is another one; searches under way finish on theirs."""
         if generation.current_number(self.collection.folder) == self._state.number:
             return False
-        state = _open_state(self.collection, verify=True)
-        self._catch_up(state)
+        state = open_state(self.collection, verify=True)
+        catch_up(self.collection, state)
         with self._writing, self._lock.write():
-            self._catch_up(state)
+            catch_up(self.collection, state)
             self._state = state
         return True
 
     def info(self) -> CollectionInfo:
         """Counts and names; cheap."""
         with self._lock.read():
-            state, settings = self._state, self.collection.settings
-            return CollectionInfo(
-                name=settings.name,
-                n_documents=len(state.ids),
-                modes=state.modes,
-                facets=settings.facets or (),
-                generation=state.number,
-                n_written_since=self.collection.last_change - generation.built_from(self.collection.folder),
-                encoder=settings.encoder,
-                encoder_fingerprint=settings.encoder_fingerprint,
-                dim=settings.dim,
-                dense_kind=state.dense.kind if state.dense is not None else None,
-                n_without_vector=len(state.ids) - len(state.dense) if state.dense is not None else 0,
-                bytes_on_disk=sum(f.stat().st_size for f in self.collection.folder.rglob("*") if f.is_file()),
-                writable=self.collection.writable,
-            )
-
-
-def _open_state(collection: Collection, *, verify: bool) -> IndexState:
-    opened = generation.open_generation(collection.folder, verify=verify)
-    if opened is None:
-        raise Conflict(
-            f"the collection in {collection.folder} has no index yet; "
-            f"finish it with `facetrail index build --out {collection.folder} --resume`"
-        )
-    path, manifest = opened
-    return IndexState.open(path, number=manifest.number, change=manifest.built_from_change)
+            return describe(self.collection, self._state)

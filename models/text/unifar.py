@@ -9,7 +9,8 @@ Every equation here is a reconstruction. What to know about ours:
    softmax, so they scale the scores and do no more, and inference folds both maps into the anchors (`folded_anchors`).
 3. What kind of text it is enters as a learned vector, zero at the start, added where the trained layers begin: the
    layers below are frozen, which lets training keep their states.
-4. Title and text are two lines instead of `title [SEP] text`, for the base never saw the latter.
+4. A sentence's place in the text adds to its facet scores, zero at the start: roles follow an order.
+5. Title and text are two lines instead of `title [SEP] text`, for the base never saw the latter.
 
 Letters: b texts, t tokens, u units, s sentences, k facets, d dimensions.
 """
@@ -24,6 +25,9 @@ from torch.nn import functional
 
 from facetrail.models.text.facets import GRANULARITIES
 from facetrail.models.text.unifar_config import UnifarConfig as UnifarConfig
+
+N_PLACES = 8
+"""Places in a text that carry a score of their own for each facet; between them it is interpolated."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class UnifarHead(nn.Module):
         self.anchors = nn.Parameter(torch.randn(k, d, generator=generator), requires_grad=config.anchors == "learned")
         self.query_map, self.key_map = nn.Parameter(torch.eye(d)), nn.Parameter(torch.eye(d))
         self.value_map, self.output_map = nn.Parameter(torch.eye(d)), nn.Parameter(torch.eye(d))
+        self.place_map = nn.Parameter(torch.zeros(k, N_PLACES))
         self.facet_scale = nn.Parameter(torch.zeros(k))  # γ
         self.prior_map = nn.Parameter(torch.zeros(k, d))
         self.mixing_logit = nn.Parameter(torch.tensor(config.mixing).logit())  # λ = sigmoid
@@ -110,17 +115,24 @@ class UnifarHead(nn.Module):
         sentences, has_sentence = group_means(states, layout.sentence, int(layout.n_sentences.max()))
         pooled, gate = self._pooled(states, mean, sentences, has_sentence, layout)
         units, unit_mask = attended_units(states, sentences, has_sentence, layout)
-        scores = units @ self.folded_anchors().T  # (b, u, k)
+        scores = units @ self.folded_anchors().T + self._place_scores(units, layout)  # (b, u, k)
         hidden = ~unit_mask.unsqueeze(-1)
         attention = (scores / self.config.attention_temperature).masked_fill(hidden, float("-inf")).softmax(1)
         facets = self._facets(pooled, attention, units)
-        # Without log|u| long texts would sharpen the prior only because they have more units.
-        strength = scores.masked_fill(hidden, float("-inf")).logsumexp(1) - unit_mask.sum(1, keepdim=True).log()
+        # The spec's - log|u| is the same for every facet, so the softmax over facets would cancel it.
+        strength = scores.masked_fill(hidden, float("-inf")).logsumexp(1)
         prior = (strength + mean @ self.prior_map.T).softmax(1)
         unit_pooled = functional.normalize(pooled, dim=1)
         single = functional.normalize(unit_pooled + torch.einsum("bk,bkd->bd", prior, facets), dim=1)
         roles = scores.log_softmax(2)
         return FacetState(pooled, single, facets, prior, gate, attention.transpose(1, 2), roles, unit_mask)
+
+    def _place_scores(self, units: Tensor, layout: Layout) -> Tensor:
+        """What a sentence's place says of its role, (b, u, k); nothing where tokens are looked at."""
+        n_sentences = max(1, int(layout.n_sentences.max()))
+        scores = sentence_places(layout, n_sentences).to(units) @ self.place_map.T
+        scores = scores.masked_fill(by_token(layout).view(-1, 1, 1), 0)[:, : units.shape[1]]
+        return functional.pad(scores, (0, 0, 0, units.shape[1] - scores.shape[1]))
 
     def _facets(self, pooled: Tensor, attention: Tensor, units: Tensor) -> Tensor:
         looked_at = torch.einsum("buk,bud->bkd", attention, units) @ self.value_map
@@ -172,19 +184,37 @@ def attention_pool(rows: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
     return (weights.masked_fill(~mask, 0).unsqueeze(1) @ rows).squeeze(1)
 
 
+def by_token(layout: Layout) -> Tensor:
+    """Which texts are looked at by token: questions and texts of one sentence. (b,) bool."""
+    return layout.is_question | (layout.n_sentences <= 1)
+
+
+def sentence_places(layout: Layout, n_sentences: int) -> Tensor:
+    """Where each sentence stands in its text, the first of several lines (the title) left out of the count.
+
+    → (b, s, N_PLACES): shares of the two nearest of evenly spaced places from the first sentence to the last.
+    """
+    is_titled = (layout.n_paragraphs > 1).unsqueeze(1)
+    lead = ((layout.sentence + 1) * ((layout.paragraph == 0) & is_titled)).amax(1, keepdim=True)  # (b, 1)
+    number = torch.arange(n_sentences, device=lead.device).unsqueeze(0)
+    place = ((number - lead + 0.5) / (layout.n_sentences.unsqueeze(1) - lead).clamp_min(1)).clamp(0, 1)
+    distance = place.unsqueeze(2) * (N_PLACES - 1) - torch.arange(N_PLACES, device=lead.device)
+    return (1 - distance.abs()).clamp_min(0)
+
+
 def attended_units(states: Tensor, sentences: Tensor, has_sentence: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """What facets look at: token states of questions and of texts of one sentence, else sentence means.
 
     → (b, u, d), (b, u)."""
-    by_token = layout.is_question | (layout.n_sentences <= 1)
-    if bool(by_token.all()):
+    tokens = by_token(layout)
+    if bool(tokens.all()):
         return states, layout.mask
-    if not bool(by_token.any()):
+    if not bool(tokens.any()):
         return sentences, has_sentence
     width = max(states.shape[1], sentences.shape[1])
     rows = [functional.pad(x, (0, 0, 0, width - x.shape[1])) for x in (states, sentences)]
     masks = [functional.pad(m, (0, width - m.shape[1])) for m in (layout.mask, has_sentence)]
-    chosen = by_token.unsqueeze(-1)
+    chosen = tokens.unsqueeze(-1)
     return torch.where(chosen.unsqueeze(-1), rows[0], rows[1]), torch.where(chosen, masks[0], masks[1])
 
 

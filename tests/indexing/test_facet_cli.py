@@ -10,9 +10,11 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from facetrail.indexing import build as building
+from facetrail.indexing import encoding
 from facetrail.indexing import searcher as searching
-from facetrail.indexing.cli import index_app, search
+from facetrail.indexing.cli import index_app
 from facetrail.indexing.cli_options import parse_facet_options
+from facetrail.indexing.cli_search import search
 from facetrail.models.errors import InvalidInput
 
 app = Typer()
@@ -23,7 +25,8 @@ app.command()(search)
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two planted documents in a collection whose encoder is found under any name."""
-    monkeypatch.setattr(building, "load_encoder", lambda *_, **__: FacetHashEncoder())
+    for module in (building, encoding):
+        monkeypatch.setattr(module, "load_encoder", lambda *_, **__: FacetHashEncoder())
     monkeypatch.setattr(searching, "recorded_encoder", lambda _: FacetHashEncoder())
     rows = [
         {"_id": "m", "title": "First", "text": "We do method:graph method:citation. Then result:ocean result:heart."},

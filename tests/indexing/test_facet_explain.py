@@ -68,11 +68,23 @@ def test_an_explanation_recomputes_its_score(searcher: Searcher, asked: dict[str
 
 
 def test_a_match_under_another_facet_is_named(searcher: Searcher) -> None:
-    other = facets_of(ask(searcher, query="method:graph", mode="facet", facets={"method": 1})["o1"])
+    other = facets_of(ask(searcher, query="method:graph", mode="facet")["o1"])
     method = next(m for m in other.matches if m.facet == "method")
     assert method.matched in ("objective", "result")  # it says "graph" there, and "ocean" under method
-    own = facets_of(ask(searcher, query="method:ocean", mode="facet", facets={"method": 1})["o1"])
+    own = facets_of(ask(searcher, query="method:ocean", mode="facet")["o1"])
     assert next(m for m in own.matches if m.facet == "method").matched == "method"
+
+
+@pytest.mark.parametrize(
+    "asked", [{"query": "method:graph"}, {"like": "paper"}, {"query": "method:graph", "mode": None}]
+)
+def test_given_weights_match_every_facet_with_itself(searcher: Searcher, asked: dict[str, Any]) -> None:
+    hits = ask(searcher, **{"mode": "facet", **asked}, facets={"method": 3, "result": 1})
+    assert len(hits) >= 8
+    for hit in hits.values():
+        opened = facets_of(hit)
+        assert [m.matched for m in opened.matches] == [m.facet for m in opened.matches]
+        assert [m.weight for m in opened.matches] == [0, 0, 0.75, 0.25]
 
 
 def test_the_sentence_that_carried_each_facet_is_found_in_its_field(searcher: Searcher) -> None:

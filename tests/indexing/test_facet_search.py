@@ -11,7 +11,7 @@ import pytest
 from contracts.first_schema import as_first_schema
 from contracts.hash_encoders import FacetHashEncoder
 
-from facetrail.indexing import build as building
+from facetrail.indexing import encoding
 from facetrail.indexing.build import BuildConfig, build_collection
 from facetrail.indexing.facet_search import asked_weights
 from facetrail.indexing.request import SearchRequest, SearchResult
@@ -112,6 +112,28 @@ def test_without_weights_the_querys_own_intent_decides(open_collection: Open) ->
     dense = ask(searcher, query="method:graph method:citation", mode="dense", limit=42)
     scores = dict(pairs(dense))
     assert scores["m"] == pytest.approx(scores["r"])  # the single vector cannot tell them apart
+
+
+def test_another_facet_counts_for_the_querys_own_intent_and_never_for_given_weights(open_collection: Open) -> None:
+    """Equal words, so equal single vectors: `elsewhere` says all that is asked for as a result, `partly` half of it."""
+    elsewhere = Document(id="elsewhere", text="result:graph result:citation. method:ocean method:heart.")
+    partly = Document(id="partly", text="method:graph method:ocean. result:citation result:heart.")
+    searcher = open_collection([elsewhere, partly, *make_documents(20)])
+    query = "method:graph method:citation"
+    for facets, mode, first, matched in (
+        (None, "facet", "elsewhere", "result"),
+        ("auto", "facet", "elsewhere", "result"),
+        ("auto", "hybrid", "elsewhere", "result"),
+        ({"method": 1}, "facet", "partly", "method"),
+        ({"method": 1}, "hybrid", "partly", "method"),
+    ):
+        found = ask(searcher, query=query, mode=mode, facets=facets, limit=22, explain=True)
+        both = [hit for hit in found.hits if hit.id in ("elsewhere", "partly")]
+        assert [both[0].id, len(both)] == [first, 2], (facets, mode)
+        opened = next(h for h in both if h.id == "elsewhere").explanation
+        assert opened is not None
+        assert opened.facets is not None
+        assert next(m for m in opened.facets.matches if m.facet == "method").matched == matched
 
 
 def test_same_method_finds_documents_by_one_facet_of_a_document(open_collection: Open) -> None:
@@ -254,7 +276,7 @@ def test_building_and_adding_encode_each_text_once(open_collection: Open, facet_
 def test_an_interrupted_encoding_goes_on_where_it_stopped(
     tmp_path: Path, facet_encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "ENCODE_BLOCK", 10)
+    monkeypatch.setattr(encoding, "ENCODE_BLOCK", 10)
     rows = [{"_id": d.id, "title": d.title, "text": d.text} for d in make_documents(45)]
     (tmp_path / "c.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)) + b"\n")
 

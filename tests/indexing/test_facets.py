@@ -30,7 +30,9 @@ def filled(n: int = 40, config: FacetConfig = CONFIG) -> tuple[FacetIndex, Facet
     return index, batch
 
 
-def oracle(query: FacetQuery, weights: list[float], batch: FacetBatch, config: FacetConfig) -> list[float]:
+def oracle(
+    query: FacetQuery, weights: list[float], batch: FacetBatch, config: FacetConfig, same_only: bool
+) -> list[float]:
     """s_k as the formula reads, one number at a time."""
     scores = []
     for row in range(len(batch)):
@@ -41,7 +43,7 @@ def oracle(query: FacetQuery, weights: list[float], batch: FacetBatch, config: F
                 * float(batch.scales[row, j])
                 for j in range(len(weights))
             ]
-            total += weight * max(cosines[k], max(cosines) - config.margin)
+            total += weight * (cosines[k] if same_only else max(cosines[k], max(cosines) - config.margin))
         scores.append(total)
     return scores
 
@@ -52,15 +54,18 @@ def oracle(query: FacetQuery, weights: list[float], batch: FacetBatch, config: F
     weights=st.lists(st.floats(0, 10), min_size=4, max_size=4).filter(lambda w: sum(w) > 0.01),
     margin=st.floats(0, 0.5),
     mixing=st.floats(0, 1),
+    same_only=st.booleans(),
 )
-def test_scores_are_those_of_the_formula(seed: int, weights: list[float], margin: float, mixing: float) -> None:
+def test_scores_are_those_of_the_formula(
+    seed: int, weights: list[float], margin: float, mixing: float, same_only: bool
+) -> None:
     config = FacetConfig(names=FACETS, margin=margin, mixing=mixing)
     index, batch = FacetIndex(DIM, config), make_batch(6, seed=seed)
     index.add(range(6), batch)
     shares = np.array(weights) / sum(weights)
     s_1 = np.random.default_rng(seed).uniform(-1, 1, 3)
-    scores, s_k = index.rescore(make_query(seed + 1), shares, [5, 0, 3], s_1)
-    expected = np.array(oracle(make_query(seed + 1), shares.tolist(), batch, config))[[5, 0, 3]]
+    scores, s_k = index.rescore(make_query(seed + 1), shares, [5, 0, 3], s_1, same_only=same_only)
+    expected = np.array(oracle(make_query(seed + 1), shares.tolist(), batch, config, same_only))[[5, 0, 3]]
     np.testing.assert_allclose(s_k, expected, atol=1e-5)
     np.testing.assert_allclose(scores, (1 - mixing) * s_1 + mixing * expected, atol=1e-5)
 
@@ -68,15 +73,18 @@ def test_scores_are_those_of_the_formula(seed: int, weights: list[float], margin
 def test_another_facet_counts_at_the_price_of_the_margin() -> None:
     index, batch = filled()
     query = make_query()
-    found = index.match(query, range(40))
+    found = index.match(query, range(40), same_only=False)
     moved = found.matched != np.arange(4)
     assert 0 < moved.sum() < moved.size
     cosines = np.einsum("kd,njd->nkj", query.facets, batch.vectors * batch.scales[:, :, None])
     np.testing.assert_allclose(found.scores[moved], cosines.max(axis=2)[moved] - 0.05, atol=1e-5)
     np.testing.assert_allclose(found.scores[~moved], np.einsum("nkk->nk", cosines)[~moved], atol=1e-5)
-    strict = FacetIndex(DIM, CONFIG.model_copy(update={"margin": 2.0}))
-    strict.add(range(40), batch)
-    assert (strict.match(query, range(40)).matched == np.arange(4)).all()
+    alone = index.match(query, range(40), same_only=True)
+    assert (alone.matched == np.arange(4)).all()
+    np.testing.assert_allclose(alone.scores, np.einsum("nkk->nk", cosines), atol=1e-5)
+    dear = FacetIndex(DIM, CONFIG.model_copy(update={"margin": 2.0}))
+    dear.add(range(40), batch)
+    np.testing.assert_array_equal(dear.match(query, range(40), same_only=False).scores, alone.scores)
 
 
 def test_eight_bits_are_close_to_float32() -> None:
@@ -89,7 +97,7 @@ def test_eight_bits_are_close_to_float32() -> None:
         range(50), FacetBatch(*quantise(exact), batch.prior, batch.gate, batch.first, batch.attention, batch.roles)
     )
     query = FacetQuery(exact[0, 0], exact[7], batch.prior[7], batch.gate[7], "question")
-    found = index.match(query, range(50))
+    found = index.match(query, range(50), same_only=False)
     cosines = np.einsum("kd,njd->nkj", exact[7], exact)
     best = np.maximum(np.einsum("nkk->nk", cosines), cosines.max(axis=2) - 0.05)
     np.testing.assert_allclose(found.scores, best, atol=1e-2)
@@ -99,15 +107,15 @@ def test_a_score_does_not_depend_on_company_or_on_where_it_is_stored(tmp_path: P
     index, batch = filled()
     query, weights = make_query(), np.array([0.1, 0.2, 0.3, 0.4])
     s_1 = np.linspace(0, 1, 40)
-    together, _ = index.rescore(query, weights, range(40), s_1)
-    alone = np.concatenate([index.rescore(query, weights, [i], s_1[i : i + 1])[0] for i in range(40)])
+    together, _ = index.rescore(query, weights, range(40), s_1, same_only=False)
+    alone = np.concatenate([index.rescore(query, weights, [i], s_1[i : i + 1], same_only=False)[0] for i in range(40)])
     np.testing.assert_array_equal(together, alone)
     index.remove(range(20, 40))
     index.save(tmp_path)
     mixed = FacetIndex.open(tmp_path)
     mixed.add(range(20, 40), batch.take(range(20, 40)))
     order = np.random.default_rng(0).permutation(40)
-    np.testing.assert_array_equal(mixed.rescore(query, weights, order, s_1[order])[0], together[order])
+    np.testing.assert_array_equal(mixed.rescore(query, weights, order, s_1[order], same_only=False)[0], together[order])
     assert_same(mixed.details(order), batch.take(order))
 
 
@@ -178,7 +186,7 @@ def test_a_stored_document_is_a_query_of_its_own() -> None:
     assert query.task == "document"
     np.testing.assert_allclose(np.linalg.norm(query.facets, axis=1), 1, atol=1e-2)
     np.testing.assert_array_equal(query.prior, batch.prior[7])
-    best = index.match(query, range(40)).scores.sum(axis=1).argmax()
+    best = index.match(query, range(40), same_only=True).scores.sum(axis=1).argmax()
     assert best == 7
 
 

@@ -350,7 +350,7 @@ def test_searches_run_through_writes_and_switches(open_collection: Open) -> None
 
 
 def test_an_interrupted_encoding_goes_on_where_it_stopped(tmp_path: Path, hash_encoder: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("facetrail.indexing.build.ENCODE_BLOCK", 10)
+    monkeypatch.setattr("facetrail.indexing.encoding.ENCODE_BLOCK", 10)
     corpus = write_corpus(tmp_path / "c.jsonl", make_documents(45))
 
     def stop_at_30(step: str, done: int, total: int | None) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facetrail.indexing.build import Progress, no_progress
 from facetrail.indexing.corpus import read_qrels
+from facetrail.indexing.progress import Progress, no_progress
 from facetrail.models.records import Document
 from facetrail.models.text.cache import file_sha256
 from facetrail.training.text import corpora, sources

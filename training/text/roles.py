@@ -21,11 +21,11 @@ from torch import Tensor
 from facetrail.models.text.facets import FACETS
 from facetrail.models.text.layout import Span
 from facetrail.models.text.losses import role_divergence
-from facetrail.models.text.unifar import UnifarHead, group_means
+from facetrail.models.text.unifar import UnifarHead, group_means, sentence_places
 from facetrail.training.text.corpora import RoleAbstract
 from facetrail.training.text.states import Progress, StateBuilder, StateStore
 
-FITTED = ("anchors", "query_map", "key_map")
+FITTED = ("anchors", "query_map", "key_map", "place_map")
 TEXTS = 32
 """Texts whose states are in memory at a time."""
 
@@ -35,8 +35,8 @@ class RolesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=200, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
+    steps: int = Field(default=300, ge=1)
+    lr: float = Field(default=3e-3, gt=0)
     eval_every: int = Field(default=10, ge=1)
     """Steps between evaluations on dev, whose best weights are kept."""
     patience: int = Field(default=8, ge=1)
@@ -47,11 +47,12 @@ class RolesConfig(BaseModel):
 class LabelledSentences:
     """Sentence means with their labels, text after text.
 
-    states: (s, d) · labels: (s,) int64 index in FACETS, -1 for "other" · targets: (s, k) sum to 1, zeros where the
-    label is -1 · n_unread: labelled sentences that have no state, being behind the maximum length.
+    states: (s, d) · places: (s, N_PLACES) · labels: (s,) int64 index in FACETS, -1 for "other" · targets: (s, k) sum to
+    1, zeros where the label is -1 · n_unread: labelled sentences without a state, being behind the maximum length.
     """
 
     states: Tensor
+    places: Tensor
     labels: Tensor
     targets: Tensor
     n_unread: int
@@ -111,24 +112,36 @@ def joined_spans(sentences: Sequence[str]) -> list[Span]:
 
 def labelled_sentences(store: StateStore, abstracts: Sequence[RoleAbstract]) -> LabelledSentences:
     """The labelled sentences of a `role_store` that was made of these abstracts, in their order."""
-    states, labels, targets, n_unread = [], [], [], 0
-    for abstract, means in zip(abstracts, sentence_means(store), strict=True):
+    states, places, labels, targets, n_unread = [], [], [], [], 0
+    for abstract, (means, where) in zip(abstracts, sentence_means(store), strict=True):
         n = len(means)
         states.append(means)
+        places.append(where)
         labels += [FACETS.index(label) if label in FACETS else -1 for label in abstract.labels[:n]]
         targets += [target or (0.0,) * len(FACETS) for target in abstract.targets[:n]]
         n_unread += len(abstract.labels) - n
-    return LabelledSentences(torch.cat(states), torch.tensor(labels), torch.tensor(targets), n_unread)
+    return LabelledSentences(
+        torch.cat(states), torch.cat(places), torch.tensor(labels), torch.tensor(targets), n_unread
+    )
 
 
-def sentence_means(store: StateStore) -> list[Tensor]:
-    """Mean state of each sentence of each text: (sentences, d) a text, none where a text has no sentence."""
-    means = []
+def sentence_means(store: StateStore) -> list[tuple[Tensor, Tensor]]:
+    """Of each text the mean states of its sentences, (s, d), and their places, (s, N_PLACES)."""
+    found = []
     for start in range(0, len(store), TEXTS):
         states, layout = store.batch(range(start, min(start + TEXTS, len(store))), is_question=False)
-        groups, _ = group_means(states, layout.sentence, int(layout.n_sentences.max()))
-        means += [rows[:n] for rows, n in zip(groups, layout.n_sentences.tolist(), strict=True)]
-    return means
+        n_sentences = int(layout.n_sentences.max())
+        groups, _ = group_means(states, layout.sentence, n_sentences)
+        places = sentence_places(layout, max(1, n_sentences))
+        found += [
+            (rows[:n], where[:n]) for rows, where, n in zip(groups, places, layout.n_sentences.tolist(), strict=True)
+        ]
+    return found
+
+
+def facet_logits(head: UnifarHead, states: Tensor, places: Tensor) -> Tensor:
+    """Facet scores of sentences by mean state (s, d) and place (s, N_PLACES) → (s, k)."""
+    return states @ head.folded_anchors().T + places @ head.place_map.T
 
 
 def fit_roles(
@@ -144,10 +157,11 @@ def fit_roles(
     fitted = {name: named[name] for name in FITTED}
     optimiser = torch.optim.Adam(fitted.values(), lr=config.lr)
     known = train.labels >= 0
-    states, targets, everywhere = train.states[known], train.targets[known], torch.ones(int(known.sum()))
+    states, places, targets = train.states[known], train.places[known], train.targets[known]
+    everywhere = torch.ones(len(states))
     best = RolesFit(_copies(fitted), role_accuracy(head, dev), 0)
     for step in range(1, config.steps + 1):
-        loss = role_divergence(targets, (states @ head.folded_anchors().T).log_softmax(1), everywhere)
+        loss = role_divergence(targets, facet_logits(head, states, places).log_softmax(1), everywhere)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -176,14 +190,13 @@ def start_anchors(head: UnifarHead, train: LabelledSentences) -> None:
 @torch.inference_mode()
 def predict_roles(head: UnifarHead, store: StateStore) -> list[NDArray[np.float32]]:
     """Responsibilities of every sentence of every text over its last states: (sentences, k) a text, rows sum to 1."""
-    anchors = head.folded_anchors()
-    return [(means @ anchors.T).softmax(1).numpy() for means in sentence_means(store)]
+    return [facet_logits(head, *sentences).softmax(1).numpy() for sentences in sentence_means(store)]
 
 
 @torch.inference_mode()
 def role_accuracy(head: UnifarHead, sentences: LabelledSentences) -> RoleReport:
     """Share of sentences whose most responsible facet is their role, see `RoleReport`."""
-    told = (sentences.states @ head.folded_anchors().T).argmax(1)
+    told = facet_logits(head, sentences.states, sentences.places).argmax(1)
     right = told == sentences.labels
     known, n = sentences.labels >= 0, len(right) + sentences.n_unread
     f1 = {}

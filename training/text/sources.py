@@ -87,7 +87,7 @@ def shared_keywords(pool: Pool, ranker: Ranks, config: PairConfig) -> list[Pair]
     """Documents of one venue family with a rare author keyword in common, one high in BM25 for the other's title."""
     by_keyword: dict[str, list[str]] = {}
     for name in pool.of(ACM):
-        for keyword in set(keywords_of(pool.documents[name])):
+        for keyword in keywords_of(pool.documents[name]):
             by_keyword.setdefault(keyword, []).append(name)
     candidates: set[tuple[str, str]] = set()
     for names in by_keyword.values():

@@ -70,6 +70,14 @@ class StateStore:
         """Width of a state."""
         return int(self._states.shape[1])
 
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the tokens of texts stand, text after text."""
+        return np.concatenate([np.arange(self._first[row], self._first[row + 1]) for row in rows])
+
+    def rows(self, places: NDArray[np.int64]) -> NDArray[np.float16]:
+        """States of tokens by place, (tokens, d)."""
+        return np.asarray(self._states[places])
+
     def batch(self, rows: Sequence[int] | NDArray[np.int64], *, is_question: bool) -> tuple[Tensor, Layout]:
         """Texts by row, padded: states (b, t, d) float32, zeros at padding, and their layout."""
         rows = np.asarray(rows, np.int64)
@@ -148,6 +156,36 @@ class StateBuilder:
                 self._lay_out(folder, texts, spans, max_tokens)
             self._encode(folder, layer, progress)
         return StateStore(folder)
+
+    def continued(self, store: StateStore, layer: int, *, progress: Progress | None = None) -> StateStore:
+        """The last states of a store's texts, from its states after `layer` layers: no layer runs twice.
+
+        They differ from those of `build` by what float16 rounded away in between.
+        """
+        folder = store.folder.with_name(f"{store.folder.name}-last")
+        folder.mkdir(exist_ok=True)
+        with locked(folder / "lock"):
+            if not (folder / "progress.json").is_file():
+                states = np.lib.format.open_memmap(
+                    folder / "states.npy", mode="w+", dtype=np.float16, shape=(int(store.lengths.sum()), store.dim)
+                )
+                order = np.argsort(-store.lengths, kind="stable")
+                for done, batch in enumerate(plan_batches(store.lengths.tolist(), CPU_TOKENS), start=1):
+                    self._continue(store, batch, layer, states)
+                    if progress is not None:
+                        progress(min(done * len(batch), len(order)), len(order))
+                states.flush()
+                for name in ("first", "sentence", "paragraph", "base"):
+                    shutil.copyfile(store.folder / f"{name}.npy", folder / f"{name}.npy")
+                write_verdict(folder / "progress.json", {"texts": len(order)})
+        return StateStore(folder)
+
+    @torch.inference_mode()
+    def _continue(self, store: StateStore, rows: NDArray[np.int64], layer: int, states: NDArray[np.float16]) -> None:
+        places = store.places(rows)
+        below = torch.from_numpy(store.rows(places)).to(self._device)
+        last = self.network.upper(below.float(), store.lengths[rows].tolist(), layer)
+        states[places] = last.half().cpu().numpy()
 
     def _lay_out(
         self, folder: Path, texts: Sequence[str], spans: Sequence[Sequence[Span]] | None, max_tokens: int

@@ -19,7 +19,7 @@ from facetrail.eval.experiments.unifar_collections import load_sets
 from facetrail.eval.experiments.unifar_plan import UnifarExperiment, read_experiment
 from facetrail.eval.experiments.unifar_probe import Probed
 from facetrail.eval.experiments.unifar_result import write
-from facetrail.eval.experiments.unifar_scores import Encoded, EncodedTexts, role_facets
+from facetrail.eval.experiments.unifar_scores import Encoded, EncodedTexts
 from facetrail.eval.experiments.unifar_sets import JudgedSet, all_texts, smoke
 from facetrail.indexing.durable import write_durably
 from facetrail.indexing.progress import progress_bar
@@ -30,7 +30,7 @@ from facetrail.training.text.dev_sets import DevSet
 from facetrail.training.text.states import StateStore
 from facetrail.training.text.unifar import DEFAULTS, torch_device
 from facetrail.training.text.unifar_arm import ArmConfig, Trained, build_model, fit_arm
-from facetrail.training.text.unifar_encode import encode_texts, with_merged
+from facetrail.training.text.unifar_encode import encode_texts, with_merged, with_roles
 from facetrail.training.text.unifar_model import UnifarModel
 from facetrail.training.text.unifar_prepare import Prepared
 from facetrail.training.text.unifar_recipe import UnifarRecipe
@@ -62,15 +62,13 @@ class Unit:
 
 
 def _head_unit(name: str, **config: Any) -> Unit:
-    return Unit(name, (name,), (ArmConfig(layers=False, **config),), probed=True)
+    return Unit(name, (name,), (ArmConfig(layers=False, **config),), n_seeds=1, probed=True)
 
 
 UNITS = (
     Unit("U", ("U1", "UK"), probed=True),
     Unit("B", ("B", "B3"), (ArmConfig(head="mean"),), most_sentences=len(FACETS)),
     Unit("B2", ("B2",), (ArmConfig(head="projections"),)),
-    Unit("C", ("C",), (ArmConfig(head="mean", kinds=("dd",)), ArmConfig(head="mean", kinds=("qd",))), n_seeds=1),
-    Unit("permuted", ("U permuted pairs",), permuted=True, n_seeds=1),
     _head_unit("U/head"),
     _head_unit("U/head minus gate", without=("gate",)),
     _head_unit("U/head minus facet KL", without=("facet",)),
@@ -79,6 +77,8 @@ UNITS = (
     _head_unit("U/head minus split", without=("split",)),
     _head_unit("U/head minus anchor init", without=("roles",)),
     _head_unit("U/head frozen anchors", without=("roles",), frozen_anchors=True),
+    Unit("permuted", ("U permuted pairs",), permuted=True, n_seeds=1),
+    Unit("C", ("C",), (ArmConfig(head="mean", kinds=("dd",)), ArmConfig(head="mean", kinds=("qd",))), n_seeds=1),
 )
 """In the order they are run: what the claim rests on first, seed by seed."""
 
@@ -132,9 +132,10 @@ class _Course:
             return
         model = build_model(self.prepared, ArmConfig(head="mean"), self.recipe.unifar, seed=0)
         base = self._encode(model, final=False, with_sentences=True)
+        by_role = with_roles(base, model, self._stores(final=False), self.prepared.roles.head)
         found = judging.judge(self.experiment, ["A0"], None, self.bench, seed=None)
         found += judging.judge(self.experiment, ["A1"], base.of, self.bench, seed=None)
-        found += judging.judge(self.experiment, ["B0"], self._with_roles(base).of, self.bench, seed=None)
+        found += judging.judge(self.experiment, ["B0"], by_role.of, self.bench, seed=None)
         self._keep("untrained", None, found, [])
 
     def unit(self, unit: Unit, seed: int) -> None:
@@ -183,20 +184,6 @@ class _Course:
             self.prepared.store("judged documents", self.documents, is_question=False, final=final),
             self.prepared.store("judged questions", self.questions, is_question=True, final=final),
         )
-
-    def _with_roles(self, base: EncodedTexts) -> EncodedTexts:
-        """Arm B0: the base, its sentences by predicted role, and the share of roles in a text as its prior."""
-        anchors = self.prepared.roles.anchors.numpy()
-        parts = []
-        for encoded in (base.documents, base.questions):
-            assert encoded.sentences is not None
-            assert encoded.first is not None
-            roles = (encoded.sentences @ anchors.T).argmax(1)
-            counts = np.full((len(encoded.single), len(FACETS)), 0.5, np.float32)
-            np.add.at(counts, (np.repeat(np.arange(len(counts)), np.diff(encoded.first)), roles), 1)
-            prior = counts / counts.sum(1, keepdims=True)
-            parts.append(Encoded(encoded.single, role_facets(encoded, roles, len(FACETS)), prior))
-        return EncodedTexts(base.document_rows, parts[0], base.question_rows, parts[1])
 
     def _probe(self, arm: str, trained: Trained, vectors: judging.Vectors, seed: int, *, final: bool) -> Probed:
         predicted, labels = self.prepared.told_roles(trained.model, "test", final=final)

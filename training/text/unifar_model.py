@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from facetrail.models.text.top_layers import TopLayers
-from facetrail.models.text.unifar import FacetState, Layout, UnifarHead, group_means
+from facetrail.models.text.unifar import FacetState, Layout, UnifarHead, group_means, sentence_places
 from facetrail.models.text.unifar_controls import MeanHead, ProjectionHead
 
 Head = UnifarHead | MeanHead | ProjectionHead
@@ -58,13 +57,13 @@ class UnifarModel(nn.Module):
 
 @dataclass(frozen=True)
 class EncodedStore:
-    """Every text of a store. single: (n, d) · facets: (n, k, d) · prior: (n, k) · sentences: of each text, the unit
-    means of its sentences' tokens, (s, d); empty where they were not asked for."""
+    """Every text of a store. single: (n, d) · facets: (n, k, d) · prior: (n, k) · sentences: of each text, the
+    means of its sentences' tokens, (s, d), and their places, (s, N_PLACES); empty where they were not asked for."""
 
     single: NDArray[np.float32]
     facets: NDArray[np.float32]
     prior: NDArray[np.float32]
-    sentences: list[NDArray[np.float32]]
+    sentences: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @torch.inference_mode()
@@ -79,7 +78,8 @@ def encode_all(
     n, d = store.base.shape
     k = len(model.head.config.facets)
     single, facets, prior = np.empty((n, d), np.float32), np.empty((n, k, d), np.float32), np.empty((n, k), np.float32)
-    sentences: list[NDArray[np.float32]] = [np.empty((0, d), np.float32)] * (n if with_sentences else 0)
+    none = np.empty((0, d), np.float32)
+    sentences = [(none, none)] * (n if with_sentences else 0)
     start = 0
     while start < n:
         rows = order[start : start + max(1, tokens // int(store.lengths[order[start]]))]
@@ -97,8 +97,9 @@ def encode_all(
     return EncodedStore(single, facets, prior, sentences)
 
 
-def _sentence_means(last: Tensor, layout: Layout) -> list[NDArray[np.float32]]:
+def _sentence_means(last: Tensor, layout: Layout) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     owner = torch.where((layout.n_sentences == 0).unsqueeze(1) & layout.mask, 0, layout.sentence)
-    means, there = group_means(last, owner, max(1, int(layout.n_sentences.max())))
-    unit = normalize(means, dim=2).cpu().numpy()
-    return [rows[kept] for rows, kept in zip(unit, there.cpu().numpy(), strict=True)]
+    n_sentences = max(1, int(layout.n_sentences.max()))
+    means, there = (x.cpu().numpy() for x in group_means(last, owner, n_sentences))
+    places = sentence_places(layout, n_sentences).cpu().numpy()
+    return [(rows[kept], where[kept]) for rows, where, kept in zip(means, places, there, strict=True)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from facetrail.indexing.build import Progress
+from facetrail.indexing.progress import Progress
 from facetrail.models.text.facets import FACETS
 from facetrail.models.text.sentences import split_sentences
 from facetrail.models.text.source import EncoderSource, Overrides, find_source
@@ -35,11 +35,11 @@ BASE = "base"
 @dataclass(frozen=True)
 class Roles:
     """What the stage "roles" left. maps: tensors of the head · prior: (k,) shares of the roles in labelled text ·
-    anchors: (k, d), folded: a sentence's role is the anchor its mean state agrees with most."""
+    head: a head that holds those tensors, over the frozen base."""
 
     maps: dict[str, Tensor]
     prior: Tensor
-    anchors: Tensor
+    head: UnifarHead
     dev_accuracy: float
     abstracts: Mapping[str, list[RoleAbstract]]
 
@@ -93,7 +93,7 @@ class Prepared:
         head = UnifarHead(self.recipe.unifar, generator=torch.Generator().manual_seed(0))
         fit = roles.fit_roles(head, labelled["train"], labelled["dev"])
         counts = torch.bincount(labelled["train"].labels.clamp_min(-1) + 1, minlength=len(FACETS) + 1)[1:].float()
-        return Roles(fit.state, counts / counts.sum(), head.folded_anchors().detach(), fit.dev.accuracy, abstracts)
+        return Roles(fit.state, counts / counts.sum(), head, fit.dev.accuracy, abstracts)
 
     def layer(self, *, final: bool) -> int:
         """How many layers lie below what is trained."""
@@ -102,13 +102,18 @@ class Prepared:
 
     def store(self, name: str, texts: Sequence[str], *, is_question: bool, final: bool) -> StateStore:
         """The states of texts, from the cache where they are complete."""
-        recipe = self.recipe
-        return self._builder.build(
+        recipe, layer = self.recipe, self.layer(final=False)
+
+        def progress(done: int, of: int) -> None:
+            self._progress(f"states of {name}", done, of)
+
+        store = self._builder.build(
             texts,
             max_tokens=recipe.question_tokens if is_question else recipe.document_tokens,
-            layer=self.layer(final=final),
-            progress=lambda done, of: self._progress(f"states of {name}", done, of),
+            layer=layer,
+            progress=progress,
         )
+        return self._builder.continued(store, layer, progress=progress) if final else store
 
     def stores(self, *, final: bool) -> Stores:
         """Where the rows of a batch point to."""
@@ -164,8 +169,8 @@ class Prepared:
         store = self.store("right texts", texts, is_question=False, final=True)
         parts: list[str] = []
         places: list[tuple[int, int]] = []
-        for row, text, means in zip(rows, texts, roles.sentence_means(store), strict=True):
-            labels = (means @ self.roles.anchors.T).argmax(1).tolist()
+        for row, text, told in zip(rows, texts, roles.predict_roles(self.roles.head, store), strict=True):
+            labels = told.argmax(1).tolist()
             for k, part in enumerate(split_by_role(text, labels)):
                 if part:
                     parts.append(part)

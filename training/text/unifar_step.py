@@ -25,7 +25,7 @@ class Objective(BaseModel):
 
     document_pairs: float = Field(1.0, ge=0)
     question_pairs: float = Field(1.0, ge=0)
-    facet: float = Field(0.2, ge=0)
+    facet: float = Field(0.5, ge=0)
     """Roles of labelled sentences, and the prior of questions whose facet is known."""
     alignment: float = Field(0.1, ge=0)
     split: float = Field(1.0, ge=0)

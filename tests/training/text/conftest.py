@@ -45,7 +45,11 @@ def write_tiny_data(folder: Path, seed: int = 0) -> Path:
     ]
     _rows(folder / "cacm/corpus.jsonl.gz", (_document(str(i), prose) for i in range(1, N_CACM + 1)))
     _rows(folder / "acm_cr/corpus.jsonl.gz", acm)
-    _rows(folder / "acl_anthology_2019/corpus.jsonl.gz", (_document(f"P{i}", prose) for i in range(N_ACL)))
+    tested = [prose.sentences() for _ in range(3)]
+    acl = [_document(f"P{i}", prose) for i in range(N_ACL)]
+    for i in range(9):  # every third of what may train stands in a test too: by its title, or by its abstract
+        acl[i] |= {"title": acm[i % 3]["title"].upper()} if i < 5 else {"text": " ".join(tested[i % 3])}
+    _rows(folder / "acl_anthology_2019/corpus.jsonl.gz", acl)
     _rows(folder / "scifact/corpus.jsonl.gz", (_document(str(i), prose) for i in range(N_CLAIMS)))
     _rows(folder / "pubmedqa/corpus.jsonl.gz", (_sectioned(str(i), prose) for i in range(40)))
     edges = {tuple(sorted(rng.choice(np.arange(1, N_CACM + 1), 2, replace=False).tolist())) for _ in range(300)}
@@ -72,9 +76,8 @@ def write_tiny_data(folder: Path, seed: int = 0) -> Path:
         _rows(folder / f"scitldr/{split}.jsonl.gz", rows)
     for split, n in (("train", 40), ("dev", 3), ("test", 3)):
         labels, confs = [*ROLES, "other"], [0.9, 0.9, 0.7, 0.7, 0.7]
-        abstracts = [
-            {"abstract_id": 0, "sentences": prose.sentences(), "labels": labels, "confs": confs} for _ in range(n)
-        ]
+        whole = tested if split == "test" else [prose.sentences() for _ in range(n)]
+        abstracts = [{"abstract_id": 0, "sentences": parts, "labels": labels, "confs": confs} for parts in whole]
         _rows(folder / f"csabstruct/{split}.jsonl.gz", abstracts)
     return folder
 

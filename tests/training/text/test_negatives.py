@@ -52,11 +52,12 @@ def test_a_damaged_cache_file_is_ranked_again():
 
 
 def test_a_negative_comes_from_the_ranks_and_is_no_positive_neighbour_or_namesake():
-    texts = {**TEXTS, "a:9": "Title 3\nshared words under the same title"}
+    texts = {**TEXTS, "a:9": TEXTS["a:9"].replace("Title 9", "Title 3")}
     ranker = Ranker(texts, LexicalConfig())
     pair = Pair("qd", "shared words of document", texts["a:3"], "question:1", "a:3", "tldr")
     ranking = [ranker.ids[i] for i in ranker.rank([pair.left], 20)[0]]
     near = frozenset(ranking[4:9])
+    assert "a:9" in ranking[9:20]
     allowed = set(ranking[2:20]) - near - {"a:3", "a:9", ranking[12]}
     config = PairConfig(negative_ranks=(3, 20), n_negatives=4)
     seen = set()

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import pytest
 from facetrail.models.errors import NotFound
 from facetrail.models.text.facets import FACETS
 from facetrail.training.text import corpora, leaks
-from facetrail.training.text.corpora import CACM, PUBMEDQA, normalised_title
+from facetrail.training.text.corpora import ACL, CACM, PUBMEDQA, normalised_title
 from facetrail.training.text.pairs import build_training_data, permuted
 from facetrail.training.text.records import UNTITLED, PairConfig, TrainingData
 
@@ -105,12 +108,39 @@ def test_the_same_generator_gives_the_same_data_and_another_gives_other_data(tin
     assert built(tiny_data, seed=1).train != first.train
 
 
+def test_the_data_does_not_depend_on_the_process(tiny_data: Path, own_cache: Path):
+    """Sets of strings come in another order in every process; none may reach the generator."""
+    code = (
+        "import sys, hashlib, numpy as np; from pathlib import Path; "
+        "from facetrail.training.text.pairs import PairConfig, build_training_data; "
+        "config = PairConfig.model_validate_json(sys.argv[2]); "
+        "built = build_training_data(Path(sys.argv[1]), config, rng=np.random.default_rng(0)); "
+        "print(hashlib.sha256(repr((built.train, built.dev_pairs, built.texts)).encode()).hexdigest())"
+    )
+    command = [sys.executable, "-c", code, str(tiny_data), TINY.model_dump_json()]
+    digests = {
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(digests) == 1
+
+
 def test_development_pairs_share_no_query_with_training(tiny_data: Path, own_cache: Path):
     training = built(tiny_data)
     assert Counter(pair.kind for pair in training.dev_pairs)["qd"] == corpora.N_SCITLDR_DEV
     assert any(pair.kind == "dd" for pair in training.dev_pairs)
     trained = {name for pair in training.train for name in (pair.left_id, pair.right_id, *pair.negatives)}
     assert not trained & {pair.left_id for pair in training.dev_pairs}
+
+
+def test_what_stands_in_a_test_trains_neither_by_title_nor_by_abstract(tiny_data: Path, own_cache: Path):
+    training = built(tiny_data)
+    names = {name.removesuffix(UNTITLED) for name in training.texts}
+    planted = {f"{ACL}:P{i}" for i in range(9)}
+    assert not names & planted
+    assert len(names & {f"{ACL}:P{i}" for i in range(9, 30)}) > 15
 
 
 def test_permuted_pairs_keep_the_texts_and_lose_the_match(tiny_data: Path, own_cache: Path):
