@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from facetrail.eval.datasets import RetrievalDataset
 from facetrail.indexing.request import FusionConfig, Mode
 from facetrail.models.errors import InvalidInput
+from facetrail.models.text.locate import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from facetrail.indexing.searcher import Searcher
@@ -80,7 +81,7 @@ def open_or_build(
     from facetrail.indexing.searcher import Searcher
 
     if index is not None:
-        if encoder == "base":
+        if encoder == DEFAULT_ENCODER:  # nobody asked for another: the one it was built with
             return Searcher.open(index)
         from facetrail.models.text.encoder import load_encoder
 
@@ -90,7 +91,7 @@ def open_or_build(
         from facetrail.models.text.encoder import load_encoder
 
         loaded = load_encoder(encoder)
-    modes = ("lexical", "dense") if with_dense else ("lexical",)
+    modes = None if with_dense else ("lexical",)  # None: with facets, where the encoder has them
     folder = cached_collection(dataset.sha256["corpus"], loaded.fingerprint if loaded else "")
     if not folder.is_dir():
         unfinished = folder.with_name(f"{folder.name}.unfinished")

@@ -9,6 +9,7 @@ import typer
 
 from facetrail.eval.data_cli import AsJson, data_app, print_json
 from facetrail.models.errors import InvalidInput
+from facetrail.models.text.locate import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from facetrail.eval.arms import ModeArm
@@ -45,8 +46,8 @@ def retrieval(
     ] = None,
     measures: Annotated[str, typer.Option(help="ir-measures names; the first is compared.")] = "nDCG@10,R@100,AP,RR",
     encoder: Annotated[
-        str, typer.Option(help="base, or a sentence-transformers or transformers folder or name.")
-    ] = "base",
+        str, typer.Option(help="unifar, base, or a folder or name of sentence-transformers or transformers.")
+    ] = DEFAULT_ENCODER,
     weights: Annotated[
         str | None, typer.Option(help="Hybrid: the dense share, as in 0.6, or lexical=0.4,dense=0.6.")
     ] = None,

@@ -22,6 +22,7 @@ from facetrail.indexing.state import IndexState
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.text.encoder import TextEncoder, load_encoder
 from facetrail.models.text.facets import FacetEncoder
+from facetrail.models.text.locate import DEFAULT_ENCODER
 
 READ_BATCH = 2_000
 INDEX_BATCH = 8_192
@@ -32,7 +33,7 @@ MODES = ("lexical", "dense", "facet")
 class BuildConfig:
     """What a new collection is made of."""
 
-    encoder: str = "base"
+    encoder: str = DEFAULT_ENCODER
     encoder_options: Mapping[str, Any] = field(default_factory=dict)
     """Prefixes, pooling and lengths that differ from the encoder's own; see `load_encoder`."""
     modes: tuple[str, ...] | None = None

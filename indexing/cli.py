@@ -8,6 +8,7 @@ import typer
 
 from facetrail.indexing.cli_options import AsJson, Folder, parse_filter_option, print_json
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
+from facetrail.models.text.locate import DEFAULT_ENCODER
 
 index_app = typer.Typer(no_args_is_help=True, help="Build, change, check and describe a collection.")
 
@@ -27,8 +28,8 @@ def build(
         ),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help="base, or a sentence-transformers or transformers folder or name.")
-    ] = "base",
+        str, typer.Option(help="unifar, base, or a folder or name of sentence-transformers or transformers.")
+    ] = DEFAULT_ENCODER,
     mode_set: Annotated[
         str | None,
         typer.Option(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("app", "eval", "indexing", "models", "training")
-DATA_SUFFIXES = {".jsonl", ".tsv", ".html", ".css", ".js", ".svg", ".toml", ".typed"}
+DATA_SUFFIXES = {".jsonl", ".tsv", ".html", ".css", ".js", ".svg", ".toml", ".typed", ".safetensors", ".json", ".md"}
 
 
 def package_folders() -> set[str]:

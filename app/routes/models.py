@@ -57,7 +57,8 @@ def _encode(searcher: Searcher, texts: Sequence[str], body: EmbeddingsBody) -> t
     else:
         rows = (encoder.encode_queries if body.input_type == "query" else encoder.encode_documents)(texts)
     vectors = np.ascontiguousarray(rows, dtype="<f4")
-    return encoder.name, vectors, sum(_count_tokens(encoder.card.source, text) for text in texts)
+    source = encoder.card.base_source or encoder.card.source  # a UniFAR folder leaves the tokeniser to its base
+    return encoder.name, vectors, sum(_count_tokens(source, text) for text in texts)
 
 
 def encode_facet(encoder: TextEncoder, texts: Sequence[str], facet: str, input_type: str) -> Float32Array:

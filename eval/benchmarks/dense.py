@@ -203,7 +203,7 @@ def encoded(path: Path, source: Path | None, *, questions: bool) -> Float32Array
         from facetrail.indexing.corpus import read_corpus, read_queries
         from facetrail.models.text.encoder import load_encoder
 
-        encoder = load_encoder()
+        encoder = load_encoder("base")
         if questions:
             rows = encoder.encode_queries([query.text for query in read_queries(source)])
         else:

@@ -116,8 +116,8 @@ def measure(documents: list[str], queries: list[str], threads: int, rounds: int)
     model = SentenceTransformer(str(MODEL_DIR), device="cpu")
     size = best_batch_size(model, documents)
     encoders: dict[str, TextEncoder] = {
-        OURS_FP32: load_encoder(bulk="fp32", device="cpu", query_cache=0, threads=threads),
-        OURS_BF16: load_encoder(bulk="bf16", device="cpu", query_cache=0, threads=threads),
+        OURS_FP32: load_encoder("base", bulk="fp32", device="cpu", query_cache=0, threads=threads),
+        OURS_BF16: load_encoder("base", bulk="bf16", device="cpu", query_cache=0, threads=threads),
     }
     arms: dict[str, Encode] = {PLAIN: plain_encode(model, size)}
     arms |= {name: encoder.encode_documents for name, encoder in encoders.items()}
@@ -239,8 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 DESCRIPTIONS = {
     PLAIN: "SentenceTransformer.encode of all-MiniLM-L6-v2, normalised, its best batch size of 32, 64, 128",
-    OURS_FP32: "load_encoder(bulk='fp32'): packed texts on torch for documents, ONNX Runtime for single queries",
-    OURS_BF16: "load_encoder(bulk='bf16'): packed texts on torch in bfloat16",
+    OURS_FP32: "load_encoder('base', bulk='fp32'): packed texts on torch for documents, ONNX Runtime for single queries",
+    OURS_BF16: "load_encoder('base', bulk='bf16'): packed texts on torch in bfloat16",
 }
 
 

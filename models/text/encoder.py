@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from facetrail.models.errors import InvalidInput
-from facetrail.models.text.locate import unifar_folder
+from facetrail.models.text.locate import DEFAULT_ENCODER, unifar_folder
 from facetrail.models.text.pooling import Pooling
 from facetrail.models.text.source import Overrides, find_source
 
@@ -67,7 +67,7 @@ class TextEncoder(Protocol):
 
 
 def load_encoder(
-    name: str = "base",
+    name: str = DEFAULT_ENCODER,
     *,
     runtime: Runtime = "auto",
     bulk: Bulk = "auto",

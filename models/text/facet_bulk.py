@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from facetrail.models.errors import Damaged
 from facetrail.models.text.bert import PackedBert
 from facetrail.models.text.bulk import CPU_TOKENS, GPU_TOKENS, WINDOW, plan_batches
 from facetrail.models.text.encoder import Float32Array
 from facetrail.models.text.layout import TokenisedText, batch_layout
-from facetrail.models.text.unifar import FacetState, Layout, UnifarHead, group_means
+from facetrail.models.text.unifar import FacetState, Layout, UnifarHead, by_token, group_means
 from facetrail.models.text.unifar_checkpoint import UnifarSource, read_unifar
 
 LaidOut = tuple[TokenisedText, bool]
@@ -24,8 +25,9 @@ LaidOut = tuple[TokenisedText, bool]
 class Encoded:
     """What UniFAR makes of b texts.
 
-    single: (b, d) and facets: (b, k, d), unit rows · prior: (b, k) · gate: (b, 4) · attention, roles: for each text
-    (sentences, k) probabilities, attention summing to 1 over sentences and roles over facets.
+    single: (b, d) and facets: (b, k, d), unit rows · prior: (b, k) · gate: (b, 4) · attention, roles: for each document
+    (sentences, k) probabilities, attention summing to 1 over sentences and roles over facets. Where tokens are looked
+    at, a sentence's roles are the mean of its tokens', and a question's attention is of no use.
     """
 
     single: Float32Array
@@ -72,7 +74,7 @@ class UnifarNetwork:
         layout = layout.to(self.device)
         states = self._states(laid_out, layout)
         made: FacetState = self.head(states, layout)
-        attention, roles = self._by_sentence(states, layout, made)
+        attention, roles = _by_sentence(layout, made)
         counts = [text.n_sentences for text in laid_out]
         return Encoded(
             single=_array(made.single),
@@ -85,24 +87,30 @@ class UnifarNetwork:
 
     def _states(self, texts: Sequence[TokenisedText], layout: Layout) -> Tensor:
         """Last hidden states, padded with zeros: (b, t, d) float32."""
-        lengths = layout.mask.sum(1)
         packed = self._bert.lower([text.ids for text in texts], self._layer)
-        asked = layout.is_question.repeat_interleave(lengths).unsqueeze(1)
-        packed = packed + (asked * self.head.question).to(packed.dtype)
+        if self._layer < self._bert.n_layers:  # without trained layers nothing has trained the question vector
+            asked = layout.is_question.repeat_interleave(layout.mask.sum(1)).unsqueeze(1)
+            packed = packed + (asked * self.head.question).to(packed.dtype)
         packed = self._bert.upper(packed, [len(text.ids) for text in texts], self._layer)
         padded = packed.new_zeros((*layout.mask.shape, packed.shape[1]), dtype=torch.float32)
         padded[layout.mask] = packed.float()
         return padded
 
-    def _by_sentence(self, states: Tensor, layout: Layout, made: FacetState) -> tuple[Float32Array, Float32Array]:
-        """Attention and roles, (b, s, k) both; the only sentence of a text has all of its attention."""
-        sentences, exists = group_means(states, layout.sentence, int(layout.n_sentences.max()))
-        roles = (sentences @ self.head.folded_anchors().T).softmax(2)
-        n_sentences = sentences.shape[1]
-        attention = made.attention.transpose(1, 2)[:, :n_sentences]
-        attention = torch.nn.functional.pad(attention, (0, 0, 0, n_sentences - attention.shape[1]))
-        only = (layout.n_sentences <= 1).view(-1, 1, 1)
-        return _array(torch.where(only, exists.unsqueeze(2).to(attention), attention)), _array(roles)
+
+def _by_sentence(layout: Layout, made: FacetState) -> tuple[Float32Array, Float32Array]:
+    """Attention and roles, (b, s, k) both; the only sentence of a text has all of its attention."""
+    n_tokens, n_sentences = layout.mask.shape[1], max(1, int(layout.n_sentences.max()))
+    attention, roles = made.attention.transpose(1, 2), made.roles.exp()
+    by_tokens, exists = group_means(_of_width(roles, n_tokens), layout.sentence, n_sentences)
+    roles = torch.where(by_token(layout).view(-1, 1, 1), by_tokens, _of_width(roles, n_sentences))
+    only = (layout.n_sentences <= 1).view(-1, 1, 1)
+    attention = torch.where(only, exists.unsqueeze(2).to(attention), _of_width(attention, n_sentences))
+    return _array(attention), _array(roles)
+
+
+def _of_width(rows: Tensor, width: int) -> Tensor:
+    """(b, u, k) → (b, width, k): cut, or filled up with zeros."""
+    return functional.pad(rows[:, :width], (0, 0, 0, max(0, width - rows.shape[1])))
 
 
 def _array(tensor: Tensor) -> Float32Array:

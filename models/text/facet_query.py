@@ -18,6 +18,10 @@ from facetrail.models.text.unifar_checkpoint import UnifarSource, read_unifar
 if TYPE_CHECKING:
     from facetrail.models.text.facet_bulk import UnifarNetwork
 
+HEAD_VERSION = 2
+"""Raised when the head is written differently, so that graphs of older code are made anew."""
+N_PLACES = 8
+"""As in `unifar`, which needs torch."""
 OUTPUTS = ["single", "facets", "prior", "gate"]
 LAYOUT_PROBES = (*PROBES, "\n".join(PROBES[:4]), " ".join(PROBES[:12]), "Bees\n" + PROBES[5] + " " + PROBES[3])
 """Probes with one sentence and with many, with one line and with several."""
@@ -76,7 +80,8 @@ def open_unifar(
         write_graph(made, source)
         return compare(UnifarSession(made / "model.onnx", threads), network, lay_out(LAYOUT_PROBES))
 
-    return UnifarSession(graph_folder(source.graph_key, write_and_judge) / "model.onnx", threads)
+    folder = graph_folder(f"{source.graph_key} head {HEAD_VERSION}", write_and_judge)
+    return UnifarSession(folder / "model.onnx", threads)
 
 
 def write_graph(folder: Path, source: UnifarSource) -> None:
@@ -123,6 +128,7 @@ def graph_inputs(text: TokenisedText, is_question: bool) -> dict[str, NDArray[np
         "sentences": sentences,
         "paragraphs": averages(text.paragraph, text.n_paragraphs),
         "units": np.eye(n_tokens, dtype=np.float32) if by_token else sentences,
+        "sentence_places": np.zeros((n_tokens, N_PLACES), np.float32) if by_token else places(text),
         "sizes": np.log1p(np.asarray([[n_tokens, text.n_sentences, text.n_paragraphs]], np.float32)),
         "gate_mask": np.asarray([mask], np.float32),
         "is_question": np.asarray([[is_question]], np.float32),
@@ -134,3 +140,13 @@ def averages(group: NDArray[np.int64], n_groups: int) -> Float32Array:
     member = (group == np.arange(max(1, n_groups))[:, None]).astype(np.float32)
     averaged: Float32Array = member / np.maximum(member.sum(1, keepdims=True), 1)
     return averaged
+
+
+def places(text: TokenisedText) -> Float32Array:
+    """`unifar.sentence_places` of one text, without torch: (sentences, N_PLACES)."""
+    titled = text.sentence[text.paragraph == 0] if text.n_paragraphs > 1 else text.sentence[:0]
+    lead = int(titled.max(initial=-1)) + 1
+    number = np.arange(text.n_sentences, dtype=np.float32)
+    place = ((number - lead + np.float32(0.5)) / np.float32(max(1, text.n_sentences - lead))).clip(0, 1)
+    shares: Float32Array = (1 - np.abs(place[:, None] * (N_PLACES - 1) - np.arange(N_PLACES, dtype=np.float32))).clip(0)
+    return shares

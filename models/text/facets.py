@@ -56,12 +56,13 @@ class FacetBatch:
         starts = np.cumsum([0, *(batch.first[-1] for batch in batches)])
         first = [batch.first[:-1] + start for batch, start in zip(batches, starts, strict=False)]
         return cls(
-            *(
-                np.concatenate([getattr(batch, name) for batch in batches])
-                for name in ("vectors", "scales", "prior", "gate")
-            ),
-            np.concatenate([*first, starts[-1:]]).astype(np.int64),
-            *(np.concatenate([getattr(batch, name) for batch in batches]) for name in ("attention", "roles")),
+            vectors=np.concatenate([batch.vectors for batch in batches]),
+            scales=np.concatenate([batch.scales for batch in batches]),
+            prior=np.concatenate([batch.prior for batch in batches]),
+            gate=np.concatenate([batch.gate for batch in batches]),
+            first=np.concatenate([*first, starts[-1:]]).astype(np.int64),
+            attention=np.concatenate([batch.attention for batch in batches]),
+            roles=np.concatenate([batch.roles for batch in batches]),
         )
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:

@@ -5,9 +5,11 @@ from pathlib import Path
 from facetrail.models.errors import NotFound
 
 BASE = "base"
-"""The name of the default encoder, whose weights come from the package index."""
+"""The name of the plain encoder, whose weights come from the package index."""
 UNIFAR = "unifar"
 """The name of the encoder with facets whose weights are part of this package."""
+DEFAULT_ENCODER = "base"
+"""What is used where nobody names an encoder. Built collections keep the encoder they were built with."""
 MANIFEST = "manifest.json"
 
 

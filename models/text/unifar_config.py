@@ -12,22 +12,22 @@ class UnifarConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dim: int = Field(384, ge=1)
+    dim: int = Field(default=384, ge=1)
     facets: tuple[str, ...] = FACETS
-    heads: int = Field(4, ge=1)
+    heads: int = Field(default=4, ge=1)
     """Scales attention scores by 1 / (heads · sqrt(dim / heads))."""
-    gate_width: int = Field(64, ge=1)
+    gate_width: int = Field(default=64, ge=1)
     """Hidden units of the granularity gate."""
-    margin: float = Field(0.05, ge=0)
+    margin: float = Field(default=0.05, ge=0)
     """Cosine that a match costs when another facet of the document gave it."""
-    attention_temperature: float = Field(1.0, gt=0)
-    mixing: float = Field(0.3, gt=0, lt=1)
+    attention_temperature: float = Field(default=1.0, gt=0)
+    mixing: float = Field(default=0.3, gt=0, lt=1)
     """Share of the facet score at the start of training."""
-    trained_layers: int = Field(2, ge=0)
+    trained_layers: int = Field(default=2, ge=0)
     """Transformer layers, counted from the top, that differ from the base."""
-    max_sentences: int = Field(32, ge=1)
+    max_sentences: int = Field(default=32, ge=1)
     """Later sentences join the last one."""
-    max_paragraphs: int = Field(8, ge=1)
+    max_paragraphs: int = Field(default=8, ge=1)
     anchors: Literal["learned", "frozen"] = "learned"
     """`frozen` is a control: anchors stay where they were drawn."""
     gated: bool = True

@@ -76,8 +76,8 @@ def export_model(source: str, to: str, out: Path) -> dict[str, Any]:
 def _export_onnx(source: UnifarSource, folder: Path) -> dict[str, float]:
     from facetrail.models.text.unifar_graph import INPUTS, outputs
 
-    write_graph(folder, source)
     network = UnifarNetwork(source, dtype=torch.float32, device=torch.device("cpu"))
+    write_graph(folder, source)
     session = UnifarSession(folder / "model.onnx", threads=1)
     verdict = compare(session, network, layout_tokeniser(source, "document")(LAYOUT_PROBES))
     if not verdict.passed:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from facetrail.models.text.facet_query import N_PLACES
 from facetrail.models.text.graph import GraphWriter, embeddings, layer, save_graph
 from facetrail.models.text.unifar_config import UnifarConfig
 
@@ -23,6 +24,10 @@ INPUTS: dict[str, tuple[tuple[int | str, ...], str]] = {
     ),
     "paragraphs": (("paragraphs", "tokens"), "the same for lines"),
     "units": (("units", "tokens"), "identity for questions and for texts of one sentence, else the same as sentences"),
+    "sentence_places": (
+        ("units", N_PLACES),
+        "where each sentence stands, see `facet_query.places`; zeros where units are tokens",
+    ),
     "sizes": ((1, 3), "log(1 + n) of tokens, sentences, paragraphs"),
     "gate_mask": ((1, 4), "0, 0, then 0 or -inf: more than one sentence, more than one paragraph"),
     "is_question": ((1, 1), "1 for a question, 0 for a document"),
@@ -40,7 +45,6 @@ def write_unifar(folder: Path, network: Tensors, head: Tensors, base: Mapping[st
         for i in range(total):
             states = _asked(graph, head, states) if i == total - config.trained_layers else states
             states = layer(graph, network, base, i, states)
-        states = _asked(graph, head, states) if config.trained_layers == 0 else states
         _Head(graph, head, config).write(states)
     finally:
         graph.close()
@@ -142,7 +146,8 @@ class _Head:
         """The outputs `prior` (1, k) and `facets` (k, d)."""
         node, config, head = self._graph.node, self._config, self._head
         by_token = node("MatMul", [tokens, self._weight("anchors", folded_anchors(head, config).T)], "anchor_scores")
-        scores = node("MatMul", ["units", by_token], "unit_scores")  # (u, k)
+        by_place = node("MatMul", ["sentence_places", self._weight("place_map", head["place_map"].T)], "place_scores")
+        scores = node("Add", [node("MatMul", ["units", by_token], "content_scores"), by_place], "unit_scores")  # (u, k)
         strength = node("ReduceLogSumExp", [scores, self._over_rows], "strength", keepdims=1)
         own = node("MatMul", [mean, self._weight("prior_map", head["prior_map"].T)], "own_prior")
         prior = node("Softmax", [node("Add", [strength, own], "prior_logits")], "prior", axis=1)

@@ -107,8 +107,6 @@ class UnifarModule(InputModule):  # type: ignore[misc]
         self._asked = asked.to(self.model.dtype)
         states = self.model(input_ids=features["input_ids"], attention_mask=mask.long()).last_hidden_state
         self._asked = None
-        if not self.head.config.trained_layers:
-            states = states + asked
         made = self.head(states.to(self.head.anchors.dtype), layout)
         return {
             **features,

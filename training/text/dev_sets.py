@@ -55,15 +55,15 @@ def _summaries(data: Path) -> DevSet:
 
 def _links(data: Path) -> DevSet:
     """CACM's development documents → the train documents they are linked with directly."""
-    documents = {
-        document.id: document.content
-        for document in corpora.documents(data, CACM)
-        if document.content and corpora.cacm_split(document.id) != "test"
-    }
+    everything = {document.id: document.content for document in corpora.documents(data, CACM)}
+    # Some texts stand there twice, once as a test's.
+    tested = {text for name, text in everything.items() if corpora.cacm_split(name) == "test"}
+    documents = {name: text for name, text in everything.items() if text and text not in tested}
     qrels: Qrels = {}
     for edge in corpora.links(data, "citation"):
         for left, right in (edge, edge[::-1]):
-            if corpora.cacm_split(left) == "dev" and corpora.cacm_split(right) == "train":
+            known = left in documents and right in documents
+            if known and corpora.cacm_split(left) == "dev" and corpora.cacm_split(right) == "train":
                 qrels.setdefault(left, {})[right] = 1
     return DevSet("cacm-dev", "dd", [Query(name, documents[name]) for name in qrels], documents, qrels)
 

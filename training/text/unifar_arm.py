@@ -49,7 +49,7 @@ class ArmConfig(BaseModel):
 
     def objective(self, objective: Objective) -> Objective:
         """The loss weights of this arm."""
-        zero = {name: 0.0 for name in self.without if name in Objective.model_fields}
+        zero: dict[str, float] = {name: 0.0 for name in self.without if name in Objective.model_fields}
         return objective.model_copy(update=zero)
 
 
@@ -67,7 +67,8 @@ def build_model(prepared: Prepared, arm: ArmConfig, config: UnifarConfig, *, see
     """The model at step 0: it gives the base's vectors."""
     config = arm.unifar(config)
     generator = torch.Generator().manual_seed(seed)
-    top = TopLayers(prepared.base_tensors, prepared.base_config, config.trained_layers) if arm.layers else None
+    n_layers = config.trained_layers
+    top = TopLayers(prepared.base_tensors, prepared.base_config, n_layers) if n_layers else None
     head: Head
     if arm.head == "mean":
         head = MeanHead(config)

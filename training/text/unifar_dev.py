@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def dev_measures(model: UnifarModel, sets: Sequence[DevStates]) -> dict[str, flo
     return measures
 
 
-def ndcg10(scores: NDArray[np.float32], gains: NDArray[np.float32], own: NDArray[np.int64]) -> float:
+def ndcg10(scores: NDArray[Any], gains: NDArray[np.float32], own: NDArray[np.int64]) -> float:
     """Mean nDCG@10 with linear gain; ties by column. scores, gains: (q, n) · own: (q,) column left out, -1 for none."""
     scores = scores.copy()
     has_own = np.flatnonzero(own >= 0)

@@ -5,6 +5,7 @@ was stopped goes on with the first unit that has no scores.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,23 +29,24 @@ from facetrail.training.config import read_recipe
 from facetrail.training.run_folder import open_run
 from facetrail.training.text.dev_sets import DevSet
 from facetrail.training.text.states import StateStore
-from facetrail.training.text.unifar import DEFAULTS, torch_device
+from facetrail.training.text.unifar import DEFAULTS, save, torch_device
 from facetrail.training.text.unifar_arm import ArmConfig, Trained, build_model, fit_arm
 from facetrail.training.text.unifar_encode import encode_texts, with_merged, with_roles
 from facetrail.training.text.unifar_model import UnifarModel
 from facetrail.training.text.unifar_prepare import Prepared
 from facetrail.training.text.unifar_recipe import UnifarRecipe
-from facetrail.training.tracking import Tracker
+from facetrail.training.tracking import CURVES_FILE, Tracker, read_curves
 
-FULL = ("fit.steps=200", "fit.eval_every=100", "head_steps=0")
-"""Of the recipe, for arms that train layers; stage 0 is left out, for controls without facets have none."""
-HEAD_ONLY = ("fit.steps=200", "fit.eval_every=200", "head_steps=0")
 SMOKE = (
     "fit.steps=3", "fit.eval_every=3", "head_steps=0", "batch=4", "n_role_texts=2", "n_split_documents=12",
     "document_tokens=48", "n_dev_others=20", "question_tokens=24", "averaging=[1.0]",
     *(f"pairs.n_{source}=12" for source in (
         "citation", "cocitation", "shared_keywords", "tldr", "title", "keywords", "sentence", "role", "expert")),
 )  # fmt: skip
+
+
+UNIFAR = ("U1", "UK")
+"""UniFAR's single vector, and its facet vectors: one training."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _head_unit(name: str, **config: Any) -> Unit:
 
 
 UNITS = (
-    Unit("U", ("U1", "UK"), probed=True),
+    Unit("U", UNIFAR, probed=True),
     Unit("B", ("B", "B3"), (ArmConfig(head="mean"),), most_sentences=len(FACETS)),
     Unit("B2", ("B2",), (ArmConfig(head="projections"),)),
     _head_unit("U/head"),
@@ -89,7 +91,7 @@ def run(
     """Trains, judges and writes `eval/results/unifar.json` (a smoke run: into `out`); → what the command prints."""
     experiment = read_experiment()
     chosen = experiment.seeds[: 1 if smoke else seeds]
-    recipe = read_recipe(DEFAULTS, UnifarRecipe, SMOKE if smoke else FULL)
+    recipe = read_recipe(DEFAULTS, UnifarRecipe, SMOKE if smoke else ())
     with progress_bar() as progress:
         prepared = Prepared(data, recipe, device=torch_device("auto"), progress=progress)
     open_run(out, recipe, prepared.training.hashes, resume=resume)
@@ -160,12 +162,24 @@ class _Course:
         }
         found = judging.judge(self.experiment, unit.arms, vectors, self.bench, seed=seed, meters=meters)
         probed = [self._probe(unit.arms[-1], trained[0], vectors, seed, final=final)] if unit.probed else []
+        if unit.arms == UNIFAR:
+            self._save(trained[0], seed, self._fit_folder(unit, unit.configs[0], seed))
         self._keep(unit.name, seed, found, probed)
+
+    def _save(self, trained: Trained, seed: int, fit: Path) -> None:
+        """The model folder of a trained UniFAR, so that the weights that were judged can be used."""
+        folder = self.out / "models" / f"unifar-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped before it kept the scores
+        start = next(row for row in read_curves(fit / CURVES_FILE) if "eval/dev" in row)
+        save(folder, self.prepared, trained, {k.removeprefix("eval/"): v for k, v in start.items() if "eval/" in k})
+
+    def _fit_folder(self, unit: Unit, config: ArmConfig, seed: int) -> Path:
+        return self.out / "fits" / f"{_slug(unit.name)}-{'-'.join(config.kinds)}-{seed}"
 
     def _fit(self, unit: Unit, config: ArmConfig, seed: int) -> Trained:
         overrides = {"steps": self.recipe.fit.steps // len(unit.configs)}
         recipe = self.recipe.model_copy(update={"fit": self.recipe.fit.model_copy(update=overrides)})
-        folder = self.out / "fits" / f"{_slug(unit.name)}-{'-'.join(config.kinds)}-{seed}"
+        folder = self._fit_folder(unit, config, seed)
         prepared = self.prepared.permuted() if unit.permuted else self.prepared
         with Tracker(folder, total=recipe.fit.steps) as tracker:
             return fit_arm(
@@ -189,7 +203,8 @@ class _Course:
         predicted, labels = self.prepared.told_roles(trained.model, "test", final=final)
         return probing.probe(
             arm, [vectors(one) for one in self.probe_sets], self.probe_sets, seed=seed,
-            margin=self.experiment.margin, roles=probing.role_scores(predicted, labels),
+            margin=float("inf"),  # the facet is given: only the same facet of a document answers
+            roles=probing.role_scores(predicted, labels),
         )  # fmt: skip
 
     # -- the run folder ----------------------------------------------------------------------------------------------

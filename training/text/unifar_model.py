@@ -35,19 +35,22 @@ class UnifarModel(nn.Module):
 
     def forward(self, states: Tensor, layout: Layout) -> FacetState:
         """states: (b, t, d) of the layer below `top`."""
-        return self.head(self.last_states(states, layout), layout)
+        state: FacetState = self.head(self.last_states(states, layout), layout)
+        return state
 
     def last_states(self, states: Tensor, layout: Layout) -> Tensor:
         """States of the last layer, (b, t, d)."""
         if self.top is None:
             return states
         asked = (layout.is_question.unsqueeze(1) & layout.mask).unsqueeze(-1)
-        return self.top(states + asked * self.head.question, layout.mask)
+        last: Tensor = self.top(states + asked * self.head.question, layout.mask)
+        return last
 
     def encode(self, store: States, rows: Sequence[int] | NDArray[np.int64], *, is_question: bool) -> FacetState:
         """Texts of a store, by row."""
         states, layout = store.batch(rows, is_question=is_question)
-        return self(states.to(self.device), layout.to(self.device))
+        state: FacetState = self(states.to(self.device), layout.to(self.device))
+        return state
 
     @property
     def device(self) -> torch.device:

@@ -41,7 +41,7 @@ class Roles:
     prior: Tensor
     head: UnifarHead
     dev_accuracy: float
-    abstracts: Mapping[str, list[RoleAbstract]]
+    abstracts: Mapping[Split, list[RoleAbstract]]
 
 
 class Prepared:

@@ -23,16 +23,16 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    document_pairs: float = Field(1.0, ge=0)
-    question_pairs: float = Field(1.0, ge=0)
-    facet: float = Field(0.5, ge=0)
+    document_pairs: float = Field(default=1.0, ge=0)
+    question_pairs: float = Field(default=1.0, ge=0)
+    facet: float = Field(default=0.5, ge=0)
     """Roles of labelled sentences, and the prior of questions whose facet is known."""
-    alignment: float = Field(0.1, ge=0)
-    split: float = Field(1.0, ge=0)
-    diversity: float = Field(0.05, ge=0)
-    distillation: float = Field(0.2, ge=0)
-    temperature: float = Field(0.05, gt=0)
-    alignment_after: float = Field(0.2, ge=0, le=1)
+    alignment: float = Field(default=0.1, ge=0)
+    split: float = Field(default=1.0, ge=0)
+    diversity: float = Field(default=0.05, ge=0)
+    distillation: float = Field(default=0.2, ge=0)
+    temperature: float = Field(default=0.05, gt=0)
+    alignment_after: float = Field(default=0.2, ge=0, le=1)
     """Share of the steps before alignment begins: at the start its target is uniform and teaches nothing."""
 
 

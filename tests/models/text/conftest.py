@@ -73,7 +73,8 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> 
 
 @pytest.fixture(scope="session")
 def save_tiny_unifar(tiny_bert: Path) -> Callable[..., Path]:
-    """Writes a UniFAR folder on the tiny BERT. `noise` moves weights away from step 0; `options` are config."""
+    """Writes a UniFAR folder on the tiny BERT. `noise` moves weights away from step 0, `place` multiplies what a
+    sentence's place says; `options` are config."""
     import torch
     from safetensors.torch import load_file
 
@@ -82,7 +83,7 @@ def save_tiny_unifar(tiny_bert: Path) -> Callable[..., Path]:
     from facetrail.models.text.unifar import UnifarConfig, UnifarHead
     from facetrail.models.text.unifar_checkpoint import save_unifar
 
-    def save(folder: Path, *, noise: float, seed: int = 0, **options: Any) -> Path:
+    def save(folder: Path, *, noise: float, seed: int = 0, place: float = 1.0, **options: Any) -> Path:
         base, drawn = find_source(str(tiny_bert), Overrides()), torch.Generator().manual_seed(seed)
         config = UnifarConfig(**{"dim": 48, "gate_width": 8, "trained_layers": 1, **options})
         tensors = load_file(tiny_bert / "model.safetensors")
@@ -93,6 +94,7 @@ def save_tiny_unifar(tiny_bert: Path) -> Callable[..., Path]:
         with torch.no_grad():
             for parameter in (*head.parameters(), *top.parameters()):
                 parameter += noise * torch.randn(parameter.shape, generator=drawn)
+            head.place_map *= place
         save_unifar(
             folder, config, head=head.state_dict(), differences=top.differences(tensors), base=base, averaging=0.5
         )

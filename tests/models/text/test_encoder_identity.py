@@ -46,7 +46,7 @@ def flip(path: Path, position: int) -> None:
     ids=str,
 )
 def test_what_moves_vectors_moves_the_fingerprint(options: dict[str, Any]) -> None:
-    assert load_encoder(**options).fingerprint != load_encoder().fingerprint
+    assert load_encoder("base", **options).fingerprint != load_encoder("base").fingerprint
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_moves_vectors_moves_the_fingerprint(options: dict[str, Any]) -> No
     ids=str,
 )
 def test_how_it_runs_does_not(options: dict[str, Any]) -> None:
-    assert load_encoder(**options).fingerprint == load_encoder().fingerprint
+    assert load_encoder("base", **options).fingerprint == load_encoder("base").fingerprint
 
 
 def test_the_fingerprint_outlives_the_place(tiny_bert: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_tokeniser_is_part_of_the_fingerprint(tiny_bert: Path, tmp_path: Pat
 
 
 def test_the_card_of_base() -> None:
-    card = load_encoder().card
+    card = load_encoder("base").card
     assert card.weights_sha256 == BASE_SHA256
     assert (card.dim, card.pooling, card.normalise) == (384, "mean", True)
     assert (card.max_query_tokens, card.max_document_tokens) == (256, 256)
@@ -212,17 +212,17 @@ def test_unknown_names_are_not_found(name: str) -> None:
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        load_encoder(**options)
+        load_encoder("base", **options)
 
 
 def test_unknown_devices_are_refused() -> None:
     with pytest.raises(InvalidInput, match="device 'abacus' cannot be used"):
-        load_encoder(device="abacus").encode_documents([TEXT])
+        load_encoder("base", device="abacus").encode_documents([TEXT])
 
 
 @pytest.mark.parametrize("texts", ["one string", [None], [b"bytes"], [TEXT, 3]], ids=str)
 def test_what_is_not_a_list_of_strings_is_refused(texts: Any) -> None:
-    encoder = load_encoder()
+    encoder = load_encoder("base")
     with pytest.raises(InvalidInput, match="to encode"):
         encoder.encode_documents(texts)
     with pytest.raises(InvalidInput, match="to encode"):
@@ -258,11 +258,11 @@ def test_cutting_huge_texts_early_changes_no_token(base_folder: Path, text: str)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory as Linux reports it")
 def test_a_query_imports_no_torch_and_stays_small(encoder_cache: Path) -> None:
-    load_encoder().encode_queries([TEXT])  # makes the graph
+    load_encoder("base").encode_queries([TEXT])  # makes the graph
     program = (
         "import sys\n"
         "from facetrail.models.text.encoder import load_encoder\n"
-        f"print(load_encoder().encode_queries([{TEXT!r}]).shape)\n"
+        f"print(load_encoder('base').encode_queries([{TEXT!r}]).shape)\n"
         "print([name for name in ('torch', 'transformers', 'sentence_transformers', 'onnx') if name in sys.modules])\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
     )
@@ -277,4 +277,4 @@ def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("FACETRAIL_CACHE", str(tmp_path / "file"))
     with pytest.raises(Unavailable, match="set FACETRAIL_CACHE"):
-        load_encoder()
+        load_encoder("base")

@@ -19,7 +19,7 @@ from facetrail.models.text.facet_query import LAYOUT_PROBES, layout_tokeniser
 from facetrail.models.text.layout import batch_layout
 from facetrail.models.text.locate import unifar_folder
 from facetrail.models.text.task import is_question
-from facetrail.models.text.unifar import FacetState
+from facetrail.models.text.unifar import N_PLACES, FacetState, sentence_places
 from facetrail.models.text.unifar_checkpoint import UnifarSource, find_unifar
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -60,7 +60,7 @@ def reference(source: UnifarSource, texts: list[str], *, asked: bool) -> FacetSt
     model = AutoModel.from_pretrained(source.base.modules).eval()
     with torch.inference_mode():
         below = model(input_ids=ids, attention_mask=layout.mask.long(), output_hidden_states=True).hidden_states
-        states = below[top.first] + asked * head.question
+        states = below[top.first] + (asked * head.question if source.config.trained_layers else 0)
         made = head(top(states, layout.mask), layout)
     assert isinstance(made, FacetState)
     return made
@@ -105,10 +105,14 @@ def test_documents_in_bulk_give_what_the_slow_reference_gives(tiny_unifar: Path)
     np.testing.assert_allclose(single, expected.single, atol=1e-5)
     for i, text in enumerate(ALL):
         n, here = len(encoder.sentences(text)), slice(batch.first[i], batch.first[i + 1])
-        attention = expected.attention[i, :, :n].T if n > 1 else torch.ones(n, 4)
-        np.testing.assert_allclose(batch.attention[here] / 255, attention, atol=0.5 / 255 + 1e-4)
         if n > 1:
-            np.testing.assert_allclose(batch.roles[here] / 255, expected.roles[i, :n].exp(), atol=0.5 / 255 + 1e-4)
+            attention, roles = expected.attention[i, :, :n].T, expected.roles[i, :n].exp()
+        else:  # all the attention there is; the mean role of the tokens of the text, without the special ones
+            n_tokens = int(expected.unit_mask[i].sum())
+            attention, roles = torch.ones(n, 4), expected.roles[i, 1 : n_tokens - 1].exp().mean(0, keepdim=True)[:n]
+        np.testing.assert_allclose(batch.attention[here] / 255, attention, atol=0.5 / 255 + 1e-4)
+        np.testing.assert_allclose(batch.roles[here] / 255, roles, atol=0.5 / 255 + 1e-4)
+    assert {len(encoder.sentences(text)) for text in ALL} >= {0, 1, 3}
 
 
 @pytest.mark.parametrize("options", [{"gated": False}, {"trained_layers": 0}, {"attention_temperature": 0.5}], ids=str)
@@ -116,11 +120,35 @@ def test_other_configurations_have_equal_paths(
     tmp_path: Path, save_tiny_unifar: Callable[..., Path], options: dict[str, Any]
 ) -> None:
     folder = save_tiny_unifar(tmp_path / "model", noise=0.3, **options)
-    onnx, packed = opened(folder, runtime="onnx"), opened(folder, runtime="torch")
-    for text in STRUCTURED:
-        found, expected = onnx.encode_facet_query(text), packed.encode_facet_query(text)
-        for name in ("single", "facets", "prior", "gate"):
-            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
+    encoders = [opened(folder, runtime="onnx"), opened(folder, runtime="torch")]
+    for asked in (False, True):
+        expected = reference(located(folder), STRUCTURED, asked=asked)
+        for encoder in encoders:
+            for i, text in enumerate(STRUCTURED):
+                found = encoder.encode_facet_query(text, task="question" if asked else "document")
+                for name in ("single", "facets", "prior", "gate"):
+                    np.testing.assert_allclose(getattr(found, name), getattr(expected, name)[i], atol=1e-5)
+
+
+def test_places_are_those_of_the_head_and_move_documents_alone(
+    tmp_path: Path, tiny_unifar: Path, save_tiny_unifar: Callable[..., Path]
+) -> None:
+    assert facet_query.N_PLACES == N_PLACES
+    texts = layout_tokeniser(located(tiny_unifar), "document")(ALL)
+    several = [text for text in texts if text.n_sentences > 1]
+    assert len({(text.n_sentences, text.n_paragraphs > 1) for text in several}) > 3
+    for text in several:
+        expected = sentence_places(batch_layout([text], False)[1], text.n_sentences)[0]
+        np.testing.assert_allclose(facet_query.places(text), expected, atol=1e-6)
+    moved = save_tiny_unifar(tmp_path / "moved", noise=0.3, place=3.0)
+    for runtime in ("onnx", "torch"):
+        here, there = opened(tiny_unifar, runtime=runtime), opened(moved, runtime=runtime)
+        of_document = [encoder.encode_facet_query(STRUCTURED[0], task="document").prior for encoder in (here, there)]
+        assert np.abs(of_document[0] - of_document[1]).max() > 0.01
+        for text, task in ((STRUCTURED[0], "question"), (TEXTS[0], "document")):
+            np.testing.assert_allclose(
+                *(e.encode_facet_query(text, task=task).facets for e in (here, there)), atol=1e-6
+            )
 
 
 def test_before_training_it_is_the_base(untrained_unifar: Path, tiny_unifar: Path, tiny_bert: Path) -> None:
