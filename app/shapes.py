@@ -51,7 +51,10 @@ class HighlightShape(Shape):
 
 
 class FacetMatchShape(Shape):
-    """One facet's share of `s_k`: `weight` × `score`. `matched` is the facet of the document that came nearest."""
+    """One facet's share of `s_k`: `weight` × `score`.
+
+    `matched` is the facet of the document that came nearest; where the request gave weights, the facet itself.
+    """
 
     facet: str
     weight: float

@@ -82,7 +82,7 @@ function drawChoices() {
   byId("forget").hidden = !hasKey();
 }
 
-/** Searches with the weights of the panel, "" for the question's own; a mode that has no use for them gives way. */
+/** Searches with the weights of the panel, "" for none; a mode that has no use for them gives way. */
 function weigh(facets) {
   const mode = modeOf(state, collection());
   go({ facets, by: "", ...(facets && (state.by || !isWeighed(mode)) ? { mode: "facet" } : {}) });
@@ -208,7 +208,7 @@ function fail(error, again) {
   if (state.filter && error.pointer.startsWith("/filter")) buttons.push(button("Remove the filter", () => go({ filter: "" })));
   if (state.mode && error.status === 422) buttons.push(button("Search in the usual mode", () => go({ mode: "" })));
   if ((state.facets || state.by) && error.status === 422) {
-    buttons.push(button("Let the question decide the facets", () => go({ facets: "", by: "" })));
+    buttons.push(button("Remove the weights", () => go({ facets: "", by: "" })));
   }
   if (state.collection && collection() === undefined) buttons.push(button("Use the first collection", () => go({ collection: "" })));
   if (error.status === 410) buttons.push(button("Search again", () => search()));

@@ -1,4 +1,5 @@
-/** The facet panel: one slider a facet. Untouched, the sliders show the weights that the question itself gave. */
+/** The facet panel: one slider a facet. Untouched, the sliders show the weights that the
+ *  question itself gave in a search by facets, and nothing in the other modes, which then leave facets out. */
 
 import { el, hue, label, newId, replace } from "./dom.js";
 import { facetsOf, isWeighed, modeOf } from "./modes.js";
@@ -10,19 +11,22 @@ const NOTES = {
   auto: "Automatic: these weights are the question's own.",
   mine: "Your weights; only their proportions count.",
   one: "Similar by one facet.",
+  rest: "Facets take no part yet. Move one to count it in.",
   idle: "This mode does not use facets. Moving one searches by facets.",
   zero: "At least one facet has to count.",
 };
 
+const isOff = (kind) => kind === "rest" || kind === "idle";
+
 export class FacetPanel {
-  /** place: the section; change(text) gets the weights that were set, as `weightsOf` reads them, "" for automatic. */
+  /** place: the section; change(text) gets the weights that were set, as `weightsOf` reads them, "" for none. */
   constructor(place, change) {
     this.place = place;
     this.change = change;
     this.names = "";
     this.timer = null;
     this.sliders = new Map();
-    this.reset = el("button", { type: "button", class: "quiet", on: { click: () => this.clear() } }, "Automatic");
+    this.reset = el("button", { type: "button", class: "quiet", on: { click: () => this.clear() } }, "Reset");
     this.note = el("p", { class: "note", id: newId("weights") });
   }
 
@@ -33,8 +37,10 @@ export class FacetPanel {
     const names = facetsOf(info);
     this.place.hidden = isAsking || names.length === 0;
     if (this.names !== JSON.stringify(names)) this.build(names);
+    const mode = modeOf(state, info);
     const given = state.like && state.by ? { [state.by]: 1 } : weightsOf(state.facets);
-    if (!isWeighed(modeOf(state, info))) this.show("idle", {});
+    if (!isWeighed(mode)) this.show("idle", {});
+    else if (given === null && mode !== "facet") this.show("rest", {});
     else if (given === null) this.tell("ready");
     else this.show(state.like && state.by ? "one" : "mine", given);
   }
@@ -72,14 +78,14 @@ export class FacetPanel {
 
   read(name, weight, kind) {
     const { input, value } = this.sliders.get(name);
-    value.textContent = kind === "idle" ? "–" : weight.toFixed(2);
+    value.textContent = isOff(kind) ? "–" : weight.toFixed(2);
     input.setAttribute("aria-valuetext", kind === "auto" ? `${weight.toFixed(2)}, automatic` : value.textContent);
   }
 
   /** Says whose weights these are. Before the first answer to a question they are nobody's. */
   tell(kind) {
     this.kind = kind;
-    const isOurs = kind === "ready" || kind === "auto" || kind === "idle";
+    const isOurs = isOff(kind) || kind === "ready" || kind === "auto";
     this.place.classList.toggle("ghost", isOurs);
     this.note.textContent = NOTES[kind];
     this.reset.hidden = isOurs;

@@ -1,6 +1,6 @@
 /** What the page shows, as its address says it; and filters as the API's tree or as the panel's choices. */
 
-import { facetsOf, isWeighed, modeOf } from "./modes.js";
+import { isWeighed, modeOf } from "./modes.js";
 import { weightsOf } from "./weights.js";
 
 /** by: the one facet that `like` compares; facets: weights, see weights.js. */
@@ -28,7 +28,6 @@ export function requestOf(state, limit, info) {
   if (state.mode || mode === "facet") request.mode = mode;
   if (state.like && state.by) request.facets = { [state.by]: 1 };
   else if (isWeighed(mode) && state.facets) request.facets = weightsOf(state.facets);
-  else if (isWeighed(mode) && facetsOf(info).length) request.facets = "auto";
   if (state.filter) request.filter = JSON.parse(state.filter);
   if (state.collection) request.collection = state.collection;
   return request;

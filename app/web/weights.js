@@ -1,4 +1,4 @@
-/** Facet weights, as the address says them: `method:0.8,result:0.2`. No text: the question's own weights. */
+/** Facet weights, as the address says them: `method:0.8,result:0.2`. No text: nobody set any. */
 
 /** Weights by facet, or null for none. What is no number becomes NaN, which the service refuses with a reason. */
 export function weightsOf(text) {

@@ -193,12 +193,12 @@ def weighted_matches(matches: Float32Array, queries: Encoded, prior: Prior) -> F
 
 
 def sentence_matches(queries: Encoded, documents: Encoded, rows: Int64Array) -> Float64Array:
-    """max_i cos(q, sentence i) of each query's documents. rows: (q, r) → (q, r)."""
+    """max_i cos(q, sentence i) of each query's documents. rows: (q, r) → (q, r); any number where a row is -1."""
     if documents.sentences is None or documents.first is None:
         raise InvalidInput("this arm needs sentence vectors; give them or score it by its single vectors")
     best = np.empty(rows.shape)
     for place, asked in enumerate(queries.single):
-        places, first = _spread(documents.first, rows[place])
+        places, first = _spread(documents.first, rows[place].clip(0))
         best[place] = np.maximum.reduceat(documents.sentences[places] @ asked, first[:-1])
     return best
 

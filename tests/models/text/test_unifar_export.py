@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,13 @@ def test_sentence_transformers_opens_it_without_us(tiny_unifar: Path, tmp_path: 
     np.testing.assert_allclose(found["again"], found["documents"], atol=1e-6)
     for i, text in enumerate(TEXTS):
         np.testing.assert_allclose(found["facets"][i], ours.encode_facet_query(text).facets, atol=1e-4)
+
+
+def test_without_trained_layers_questions_are_not_marked_there_either(
+    tmp_path: Path, save_tiny_unifar: Callable[..., Path]
+) -> None:
+    folder = save_tiny_unifar(tmp_path / "model", noise=0.3, trained_layers=0)
+    assert export_model(str(folder), "sentence-transformers", tmp_path / "out")["min_cosine"] >= 0.9999
 
 
 def test_the_graph_explains_itself(tiny_unifar: Path, tmp_path: Path) -> None:
