@@ -14,7 +14,7 @@ export function why(hit, id) {
     el("p", { class: "sum" }, sumOf(hit.score, sources)),
     sources.length ? el("ul", { class: "sources" }, sourceRows(sources)) : null,
     facets ? facetPart(facets) : null,
-    terms.length ? [el("h3", {}, "Words"), termRows(terms)] : el("p", { class: "sum" }, wordless(sources)));
+    terms.length ? [el("h3", {}, "Words"), termRows(terms)] : el("p", { class: "sum" }, wordless(sources, facets)));
 }
 
 function sumOf(score, sources) {
@@ -55,10 +55,9 @@ function termRows(terms) {
   return el("ul", { class: "terms" }, rows);
 }
 
-function wordless(sources) {
-  return sources.some((s) => s.name === "lexical")
-    ? "It shares no word with the question."
-    : "Meaning compares whole texts; no single word has a share in it.";
+function wordless(sources, facets) {
+  if (sources.some((s) => s.name === "lexical")) return "It shares no word with the question.";
+  return `${facets ? "Facets compare parts of texts" : "Meaning compares whole texts"}; no single word has a share.`;
 }
 
 function facetPart({ s_1, s_k, mixing, matches, prior_query, prior_document, gate }) {
@@ -75,7 +74,7 @@ function facetPart({ s_1, s_k, mixing, matches, prior_query, prior_document, gat
       el("span", { class: "note" }, [
         `cosine ${number(score)}`, `weight ${number(weight, 2)}`,
         matched === facet ? null : `nearest to its ${matched}`,
-        `asked for ${percent(prior_query[facet] ?? 0)}`, `about it ${percent(prior_document[facet] ?? 0)}`,
+        `about it: query ${percent(prior_query[facet] ?? 0)}, document ${percent(prior_document[facet] ?? 0)}`,
       ].filter((part) => part !== null).join(" · "))))),
     el("p", { class: "sum" }, `Its vector draws on: ${
       Object.entries(gate).map(([name, share]) => `${name} ${percent(share)}`).join(", ")}.`),

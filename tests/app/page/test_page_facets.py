@@ -62,13 +62,36 @@ def test_sliders_appear_only_with_facets(open_page: Any, faceted: Any) -> None:
     expect(page.locator(".answers")).to_have_count(0)
 
 
+def test_the_usual_search_leaves_facets_out_until_a_slider_moves(open_page: Any, faceted: Any) -> None:
+    page = open_page("/", at=faceted)
+    bodies: list[Any] = []
+    page.on("request", lambda r: bodies.append(r.post_data_json) if r.url.endswith("/v1/search") else None)
+    page.get_by_role("searchbox").fill(QUERY)
+    page.keyboard.press("Enter")
+    settled(page)
+    found = page.locator("article.hit").evaluate_all("(cards) => cards.map((card) => card.dataset.id)")
+    assert found == [hit["id"] for hit in asked(faceted, query=QUERY)["hits"]]
+    assert values(page) == ["–"] * 4
+    expect(page.locator(".answers")).to_have_count(0)
+    slider(page, "Result").press("End")
+    settled(page, BY_RESULT)
+    expect(page.get_by_role("radio", name="Hybrid")).to_be_checked()
+    expect(page.locator(".answers").first).to_be_visible()
+    assert address(page) == {"q": QUERY, "facets": "result:1"}
+    page.get_by_role("button", name="Reset").click()
+    expect(page.locator(".answers")).to_have_count(0)
+    assert address(page) == {"q": QUERY}
+    assert values(page) == ["–"] * 4
+    assert [body.get("facets") for body in bodies] == [None, {"result": 1}, None]
+
+
 def test_untouched_sliders_show_the_weights_of_the_question(open_page: Any, faceted: Any) -> None:
     page = open_page(path(mode="facet"), at=faceted)
     settled(page)
     used = asked(faceted, query=QUERY, mode="facet")["facets"]
     assert values(page) == [f"{weight:.2f}" for weight in used.values()]
     expect(page.locator("#weights")).to_contain_text("the question's own")
-    expect(page.get_by_role("button", name="Automatic")).to_be_hidden()
+    expect(page.get_by_role("button", name="Reset")).to_be_hidden()
     assert used["method"] > 0.4 > 0.1 > used["background"] > 0
     expect(slider(page, "Method")).to_have_attribute("aria-valuetext", f"{used['method']:.2f}, automatic")
     assert float(slider(page, "Method").input_value()) == pytest.approx(used["method"], abs=0.026)
@@ -88,7 +111,7 @@ def test_a_moved_slider_changes_the_order_and_the_address(open_page: Any, facete
     expect(slider(page, "Method")).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(page).to_have_url(re.compile("method%3A0.05"))
-    page.get_by_role("button", name="Automatic").click()
+    page.get_by_role("button", name="Reset").click()
     expect(page.locator("#weights")).to_contain_text("the question's own")
     assert address(page) == {"q": QUERY, "mode": "facet"}
 
@@ -246,6 +269,6 @@ def test_weights_that_cannot_be_used_are_explained(
 ) -> None:
     page = open_page(path(**state), at=faceted)
     expect(page.get_by_role("alert").locator("code")).to_have_text(says)
-    page.get_by_role("button", name="Let the question decide the facets").click()
+    page.get_by_role("button", name="Remove the weights").click()
     settled(page)
     assert "facets" not in address(page)

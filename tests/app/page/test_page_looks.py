@@ -47,7 +47,8 @@ STATES = {
 
 FACETED = {
     "weights": "/?q=method:spectral+result:spectral&facets=method:0.8,result:0.2",
-    "own weights": "/?q=method:spectral+result:spectral",
+    "own weights": "/?q=method:spectral+result:spectral&mode=facet",
+    "no weights": "/?q=method:spectral+result:spectral",
     "similar by": "/?q=graph&like=model&by=method",
     "unused": "/?q=graph&mode=lexical",
     "unknown": "/?q=graph&facets=colour:1",
