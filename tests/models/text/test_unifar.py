@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, normalize
 
 from facetrail.models.text.unifar import (
+    N_PLACES,
     FacetState,
     Layout,
     UnifarConfig,
@@ -49,6 +50,14 @@ def by_the_book(head: UnifarHead, text: Text) -> dict[str, Tensor]:
     U = X if text.is_question or n_sentences < 2 else groups[0]
     queries, keys = (head.anchors @ head.query_map).chunk(4, 1), (U @ head.key_map).chunk(4, 1)
     e = torch.stack([q @ u.T / (DIM / 4) ** 0.5 for q, u in zip(queries, keys, strict=True)]).mean(0)  # (k, u)
+    if U is not X:
+        title = (
+            len({s for s, p in zip(text.sentence, text.paragraph, strict=True) if p == 0}) if n_paragraphs > 1 else 0
+        )
+        for u in range(n_sentences):
+            place = min(max((u - title + 0.5) / max(1, n_sentences - title), 0), 1) * (N_PLACES - 1)
+            for knot in range(N_PLACES):
+                e[:, u] = e[:, u] + max(0.0, 1 - abs(place - knot)) * head.place_map[:, knot]
     beta = (e / head.config.attention_temperature).softmax(1)
     z = []
     for k in range(len(e)):
@@ -156,7 +165,7 @@ def test_a_long_text_is_no_surer_of_its_facets() -> None:
         (-1, *[0] * (2 * n), -1),
         is_question=False,
     )
-    head = disturbed(head_of(gated=False), but=["prior_map"])
+    head = disturbed(head_of(gated=False), but=["prior_map", "place_map"])
     assert torch.allclose(head(*batched([text])).prior, head(*batched([longer])).prior)
 
 
