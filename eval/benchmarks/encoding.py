@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 DESCRIPTIONS = {
     PLAIN: "SentenceTransformer.encode of all-MiniLM-L6-v2, normalised, its best batch size of 32, 64, 128",
-    OURS_FP32: "load_encoder('base', bulk='fp32'): packed texts on torch for documents, ONNX Runtime for single queries",
+    OURS_FP32: "load_encoder('base', bulk='fp32'): packed texts on torch for documents, ONNX Runtime for one query",
     OURS_BF16: "load_encoder('base', bulk='bf16'): packed texts on torch in bfloat16",
 }
 
