@@ -75,9 +75,14 @@ def write_tiny_data(folder: Path, seed: int = 0) -> Path:
         ]
         _rows(folder / f"scitldr/{split}.jsonl.gz", rows)
     for split, n in (("train", 40), ("dev", 3), ("test", 3)):
-        labels, confs = [*ROLES, "other"], [0.9, 0.9, 0.7, 0.7, 0.7]
+        confs = [0.9, 0.9, 0.7, 0.7, 0.7]
         whole = tested if split == "test" else [prose.sentences() for _ in range(n)]
-        abstracts = [{"abstract_id": 0, "sentences": parts, "labels": labels, "confs": confs} for parts in whole]
+        # Test abstracts have two sentences of a role, so that one can ask for the other.
+        pairs = [[role for role in chosen for _ in range(2)] for chosen in (ROLES[::2], ROLES[1::2])]
+        abstracts = [
+            {"abstract_id": 0, "sentences": parts, "labels": [*roles, "other"], "confs": confs}
+            for parts, roles in zip(whole, (pairs if split == "test" else [ROLES]) * len(whole), strict=False)
+        ]
         _rows(folder / f"csabstruct/{split}.jsonl.gz", abstracts)
     return folder
 

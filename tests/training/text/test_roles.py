@@ -8,7 +8,7 @@ from contracts.tiny_bert import save_tiny_bert
 
 from facetrail.models.text.facets import FACETS
 from facetrail.models.text.source import Overrides, find_source
-from facetrail.models.text.unifar import UnifarHead
+from facetrail.models.text.unifar import N_PLACES, UnifarHead
 from facetrail.models.text.unifar_config import UnifarConfig
 from facetrail.training.text.corpora import RoleAbstract, role_target
 from facetrail.training.text.roles import (
@@ -43,7 +43,7 @@ def planted(seed: int, n: int = 240) -> LabelledSentences:
     targets = torch.nn.functional.one_hot(labels, 4) * 0.6 + 0.1
     labels[::7] = -1
     targets[::7] = 0
-    return LabelledSentences(states, labels, targets, n_unread=0)
+    return LabelledSentences(states, torch.zeros(n, N_PLACES), labels, targets, n_unread=0)
 
 
 def head(seed: int = 0) -> UnifarHead:
@@ -58,7 +58,8 @@ def test_planted_roles_are_found_and_random_anchors_find_none() -> None:
     assert role_accuracy(ours, test).accuracy_of_facets > 0.9
     assert all(role_accuracy(head(seed), test).accuracy < 0.7 for seed in range(5))
     after = ours.state_dict()
-    assert {name for name, tensor in before.items() if not torch.equal(tensor, after[name])} == set(FITTED)
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == set(FITTED) - {"place_map"}  # these sentences stand nowhere
     assert all(torch.equal(after[name], tensor) for name, tensor in fit.state.items())
 
 
@@ -98,10 +99,22 @@ def test_accuracy_counts_other_and_unread_sentences_as_mistakes() -> None:
         ours.anchors.copy_(torch.eye(4, DIM))
     states = torch.eye(4, DIM)[[0, 0, 1, 2, 3]]
     labels = torch.tensor([0, 1, 1, 2, -1])  # told: 0 0 1 2 3
-    report = role_accuracy(ours, LabelledSentences(states, labels, torch.zeros(5, 4), n_unread=1))
+    report = role_accuracy(
+        ours, LabelledSentences(states, torch.zeros(5, N_PLACES), labels, torch.zeros(5, 4), n_unread=1)
+    )
     assert (report.accuracy, report.accuracy_of_facets, report.n) == (3 / 6, 3 / 4, 6)
     assert report.f1 == pytest.approx({"background": 2 / 3, "objective": 2 / 3, "method": 1.0, "result": 0.0})
     assert report.macro_f1 == pytest.approx(7 / 12)
+
+
+def test_where_a_sentence_stands_is_learned_too() -> None:
+    """States say nothing here, places everything."""
+    labels = torch.arange(200) % 4
+    places = torch.zeros(200, N_PLACES)
+    places[torch.arange(200), 2 * labels] = 1
+    noise = torch.randn(200, DIM, generator=torch.Generator().manual_seed(0)) * 0.1
+    told = LabelledSentences(noise, places, labels, torch.nn.functional.one_hot(labels, 4).float(), n_unread=0)
+    assert fit_roles(head(), told, told).dev.accuracy >= 0.95
 
 
 def test_labelled_sentences_meet_their_labels(tiny_bert: Path, tmp_path: Path) -> None:
