@@ -57,7 +57,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verifier says of one completion. parts: further named scores in [0, 1], not in the reward by themselves."""
+    """What a verifier says of one completion. parts: further named scores in [0, 1], outside the reward."""
 
     reward: float | None
     failure: str = ""
