@@ -8,9 +8,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-RECIPES = {"unifar": "facetrail.training.text.unifar:train"}
+RECIPES = {
+    "unifar": "facetrail.training.text.unifar:train",
+    "policy": "facetrail.training.language.policy:train",
+}
 """Name → the function that fits it: (data, out, *, overrides, resume, seed, device) → what came out."""
-EXPERIMENTS = {"unifar": "facetrail.training.text.unifar_experiment:run"}
+EXPERIMENTS = {
+    "unifar": "facetrail.training.text.unifar_experiment:run",
+    "rl-core": "facetrail.training.language.experiment:run_rl_core",
+    "hacpo": "facetrail.training.language.experiment:run_hacpo",
+}
 """Name → the function that compares its arms: (data, out, *, smoke, seeds, resume) → what came out."""
 
 Data = Annotated[Path, typer.Option(help="Folder of the collections it reads.", metavar="DIR")]
@@ -45,12 +52,16 @@ def train_command(target: str) -> Callable[..., None]:
             list[str] | None,
             typer.Option("--set", help="Change a value of the recipe; may be given again.", metavar="KEY=VALUE"),
         ] = None,
+        algorithm: Annotated[
+            str | None, typer.Option("--recipe", help="Short for --set algorithm=NAME.", metavar="NAME")
+        ] = None,
         seed: Annotated[int | None, typer.Option(help="Seed; left out: the recipe's.", min=0)] = None,
         device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU if there is one.")] = "auto",
         as_json: AsJson = False,
     ) -> None:
         train = _load(target)
-        _show(train(data, out, overrides=overrides or [], resume=resume, seed=seed, device=device), as_json=as_json)
+        chosen = [*([f"algorithm={algorithm}"] if algorithm is not None else []), *(overrides or [])]
+        _show(train(data, out, overrides=chosen, resume=resume, seed=seed, device=device), as_json=as_json)
 
     return command
 

@@ -14,27 +14,27 @@ class FitConfig(BaseModel):
 
     steps: int = Field(ge=1)
     """Optimiser steps, those skipped for a non-finite loss included."""
-    warmup: float = Field(0.1, ge=0, le=1)
+    warmup: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps over which the learning rate climbs to its full value."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: half a cosine down to 0, or no change."""
-    max_norm: float = Field(1.0, gt=0)
+    max_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of all trained parameters together; longer ones are shortened to it."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Of the groups that name none of their own; decoupled (AdamW)."""
-    ema: float | None = Field(0.999, ge=0, lt=1)
+    ema: float | None = Field(default=0.999, ge=0, lt=1)
     """Largest decay of the weights' moving average; None evaluates and returns the weights themselves."""
-    eval_every: int = Field(100, ge=1)
+    eval_every: int = Field(default=100, ge=1)
     """Steps between evaluations; the first comes before any step, the last after all of them."""
-    checkpoint_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints: what a power cut may cost."""
     best: str | None = None
     """The evaluation's measure whose best weights are kept; None keeps the last."""
     best_is: Literal["max", "min"] = "max"
     """Whether more or less of `best` is better."""
-    max_bad_steps: int = Field(10, ge=1)
+    max_bad_steps: int = Field(default=10, ge=1)
     """Non-finite steps in a row that end the run."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seeds torch's own generators when the fit begins."""
 
 

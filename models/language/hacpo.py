@@ -49,12 +49,12 @@ class HacpoConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lo: float = Field(3e-4, ge=0, le=1)
+    lo: float = Field(default=3e-4, ge=0, le=1)
     """GSPO's bounds 1 - lo and 1 + hi for own rows; 0.02 and 0.03 for tiny models at a learning rate of 3e-4."""
-    hi: float = Field(4e-4, ge=0)
-    window: int = Field(5, ge=1)
+    hi: float = Field(default=4e-4, ge=0)
+    window: int = Field(default=5, ge=1)
     """K: steps, the present one included, over which capability is averaged."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """First steps during which all capability ratios are 1."""
     capability: Literal["positive_rate", "reward_mean"] = "positive_rate"
     """The authors' code and the paper's text; equal for rewards of 0 and 1."""
@@ -64,13 +64,13 @@ class HacpoConfig(BaseModel):
     """Whose baseline a foreign completion is measured against: the authors' code, or the paper's method section."""
     weigh: bool = True
     """Mechanism 2: foreign rows weigh as much more as their source is more capable."""
-    alpha: float = Field(1.0, ge=0)
+    alpha: float = Field(default=1.0, ge=0)
     """Mechanism 3: power of the detached ratio; 0 turns it off."""
     foreign_clip: Literal["moving", "none", "gspo"] = "moving"
     """Mechanism 4, nothing in its place, or the clip of own rows."""
-    delta: float = Field(0.2, ge=0, le=1)
+    delta: float = Field(default=0.2, ge=0, le=1)
     """Foreign ratios below 1 - delta are discarded; small models disagree more and need about 0.6 (`delta_for`)."""
-    delta_step: float = Field(0.025, ge=0)
+    delta_step: float = Field(default=0.025, ge=0)
     """The bound's rise with each update of the learner's pass; 0 holds it still."""
     drop_end_token: bool = False
     """The release's habit of leaving a completion's closing end token out of all probabilities."""

@@ -33,7 +33,10 @@ class Policy(LanguageModel, Protocol):
     """
 
     tokenizer: Tokenizer
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
 
     @property
     def context(self) -> int:

@@ -35,9 +35,9 @@ class ClipConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lo: float = Field(0.2, ge=0, le=1)
+    lo: float = Field(default=0.2, ge=0, le=1)
     """Bound 1 - lo, for negative advantages. GSPO wants 3e-4 at a learning rate of 1e-6, 0.02 for tiny models."""
-    hi: float = Field(0.28, ge=0)
+    hi: float = Field(default=0.28, ge=0)
     """Bound 1 + hi, for positive advantages. GSPO: 4e-4 and 0.03."""
     ratio_cap: float | None = None
     """Bound for negative advantages from above; None: none. 3 is verl's dual clip."""
