@@ -11,6 +11,7 @@ import typer
 RECIPES = {
     "unifar": "facetrail.training.text.unifar:train",
     "policy": "facetrail.training.language.policy:train",
+    "hacpo": "facetrail.training.language.hacpo_train:train",
 }
 """Name → the function that fits it: (data, out, *, overrides, resume, seed, device) → what came out."""
 EXPERIMENTS = {

@@ -50,44 +50,58 @@ def train(
     recipe = read_recipe(DEFAULTS, PolicyRecipe, overrides)
     if seed is not None:
         recipe = recipe.model_copy(update={"loop": recipe.loop.model_copy(update={"seed": seed})})
-    place = _device(device)
-    files = {f"{recipe.task}/{name}": data / path for name, path in DATA_FILES.get(recipe.task, {}).items()}
-    open_run(out, recipe, data_hashes(files), resume=resume, accelerator=place)
-    task = _task(recipe, data)
+    place = device_of(device)
+    open_run(out, recipe, data_hashes(files_of(recipe.task, data)), resume=resume, accelerator=place)
+    task = task_of(recipe, data)
     dev = task.prompts(recipe.n_dev, seed=EVALUATION_SEED, split="dev")
     policy, warm = start(recipe, task, dev, out, device=place, resume=resume)
     with Tracker(out, total=recipe.loop.steps) as tracker:
         trainer = Trainer(
-            [_agent(recipe, policy, out, place)],
+            [agent_of("policy", recipe, policy, out, place)],
             PromptStream(task.prompts(recipe.n_items, seed=recipe.loop.seed), seed=recipe.loop.seed),
             config=recipe.loop,
             reward=VerifierReward(task),
             advantage=GroupAdvantage(ALGORITHMS[recipe.algorithm].advantage),
             policy_loss=NamedLoss(ALGORITHMS[recipe.algorithm].policy_loss, recipe.clip),
-            evaluate=lambda: _measures(recipe, policy, task, dev),
+            evaluate=lambda: measures_of(recipe, policy, task, dev),
             tracker=tracker,
             folder=out,
         )
         trainer.run(resume=resume)
-    report = _report(recipe, policy, task, trainer.meters, warm, read_curves(out / CURVES_FILE))
+    report = report_of(recipe, policy, task, trainer.meters, warm, read_curves(out / CURVES_FILE))
     write_durably(out / REPORT_FILE, (json.dumps(report, indent=1) + "\n").encode())
-    _save(policy, out / MODEL_FOLDER)
+    save_policy(policy, out / MODEL_FOLDER)
     return {"model": str(out / MODEL_FOLDER), "report": str(out / REPORT_FILE), **report["test"]}
 
 
+def files_of(task: str, data: Path) -> dict[str, Path]:
+    """The files that a task reads."""
+    return {f"{task}/{name}": data / path for name, path in DATA_FILES.get(task, {}).items()}
+
+
 def start(
-    recipe: PolicyRecipe, task: Task, dev: Sequence[Prompt], out: Path, *, device: str, resume: bool
+    recipe: PolicyRecipe,
+    task: Task,
+    dev: Sequence[Prompt],
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+    imitated: Task | None = None,
 ) -> tuple[CausalPolicy, Mapping[str, Any]]:
-    """The policy before the first rollout, and what its warm start came to; kept in `out/start` where there was one."""
+    """The policy before the first rollout, and what its warm start came to; kept in `out/start` where there was one.
+
+    imitated: the task whose items it imitates; None: the task itself.
+    """
     folder, facts = out / START_FOLDER, out / WARM_FOLDER / "result.json"
     if facts.is_file() and folder.is_dir():
         found: dict[str, Any] = json.loads(facts.read_bytes())
         return _reopened(recipe, folder, device), found
-    policy = _new(recipe, task, device)
+    policy = new_policy(recipe, task, device)
     if not recipe.warm_start.steps:
         return policy, {}
     warm, meters = recipe.warm_start, Meters()
-    items = task.prompts(recipe.n_items, seed=recipe.loop.seed)
+    items = (imitated or task).prompts(recipe.n_items, seed=recipe.loop.seed)
     config = FitConfig(
         steps=warm.steps, warmup=0, schedule="constant", weight_decay=0, ema=None, max_norm=1.0, max_bad_steps=10,
         eval_every=warm.eval_every, checkpoint_every=warm.eval_every, seed=recipe.loop.seed,
@@ -95,12 +109,12 @@ def start(
     with Tracker(out / WARM_FOLDER, total=warm.steps) as tracker:
         result = fit_supervised(
             policy,
-            examples_of(policy, task, items),
+            examples_of(policy, imitated or task, items),
             config=config,
             lr=warm.lr,
             batch=warm.batch,
             meters=meters,
-            evaluate=lambda: _measures(recipe, policy, task, dev),
+            evaluate=lambda: measures_of(recipe, policy, task, dev),
             window=Window("sampled", warm.low, warm.high) if warm.low is not None else None,
             tracker=tracker,
             folder=out / WARM_FOLDER,
@@ -114,7 +128,7 @@ def start(
     return policy, warm_facts
 
 
-def _report(
+def report_of(
     recipe: PolicyRecipe, policy: CausalPolicy, task: Task, meters: Meters, warm: Mapping[str, Any], rows: list[Any]
 ) -> dict[str, Any]:
     """Figures on held-out items, and the way there over the recipe's meter."""
@@ -148,20 +162,22 @@ def _report(
     }
 
 
-def _measures(recipe: PolicyRecipe, policy: CausalPolicy, task: Task, dev: Sequence[Prompt]) -> dict[str, float]:
+def measures_of(recipe: PolicyRecipe, policy: CausalPolicy, task: Task, dev: Sequence[Prompt]) -> dict[str, float]:
     return greedy_and_sampled(policy, task, dev, sampling=recipe.loop.sampling, seed=EVALUATION_SEED)
 
 
-def _task(recipe: PolicyRecipe, data: Path) -> Task:
+def task_of(recipe: PolicyRecipe, data: Path) -> Task:
     reads_data = recipe.task in TASKS and "data" in inspect.signature(TASKS[recipe.task]).parameters
     return open_task(recipe.task, **recipe.task_options, **({"data": data} if reads_data else {}))
 
 
-def _new(recipe: PolicyRecipe, task: Task, device: str) -> CausalPolicy:
+def new_policy(recipe: PolicyRecipe, task: Task, device: str) -> CausalPolicy:
     if recipe.model == "tiny":
         if recipe.adapter_rank:
             raise InvalidInput("a tiny model trains whole; set adapter_rank to 0", pointer="/adapter_rank")
-        policy = TinyPolicy.new(open_tokenizer(task), seed=recipe.loop.seed, **recipe.tiny.model_dump())
+        policy = TinyPolicy.new(
+            open_tokenizer(task, merged_seed=recipe.merged_seed), seed=recipe.loop.seed, **recipe.tiny.model_dump()
+        )
         policy.module.to(device)
         return policy
     return open_policy(_name(recipe), adapter=_adapter(recipe), device=device)
@@ -174,19 +190,19 @@ def _reopened(recipe: PolicyRecipe, folder: Path, device: str) -> CausalPolicy:
     return open_policy(str(folder), device=device)
 
 
-def _agent(recipe: PolicyRecipe, policy: CausalPolicy, out: Path, device: str) -> Agent:
+def agent_of(name: str, recipe: PolicyRecipe, policy: CausalPolicy, out: Path, device: str) -> Agent:
     """With a KL, the reference is the start once more."""
     if not recipe.loop.kl_weight:
-        return Agent("policy", policy)
+        return Agent(name, policy)
     if (out / START_FOLDER).is_dir():
-        return Agent("policy", policy, _reopened(recipe, out / START_FOLDER, device))
+        return Agent(name, policy, _reopened(recipe, out / START_FOLDER, device))
     if recipe.model == "tiny":
         raise InvalidInput(
             "the KL would hold the policy to random weights; give a warm start (warm_start.steps) or set "
             "loop.kl_weight to 0",
             pointer="/loop/kl_weight",
         )
-    return Agent("policy", policy, open_policy(_name(recipe), adapter=_adapter(recipe), device=device))
+    return Agent(name, policy, open_policy(_name(recipe), adapter=_adapter(recipe), device=device))
 
 
 def _name(recipe: PolicyRecipe) -> str:
@@ -197,7 +213,7 @@ def _adapter(recipe: PolicyRecipe) -> AdapterConfig | None:
     return AdapterConfig(rank=recipe.adapter_rank, seed=recipe.loop.seed) if recipe.adapter_rank else None
 
 
-def _save(policy: CausalPolicy, folder: Path) -> None:
+def save_policy(policy: CausalPolicy, folder: Path) -> None:
     """Writes the model; one that a sitting before this has left is of the same run and makes way."""
     if folder.is_dir():
         shutil.rmtree(folder)
@@ -205,11 +221,11 @@ def _save(policy: CausalPolicy, folder: Path) -> None:
 
 
 def _write(policy: CausalPolicy, folder: Path) -> None:
-    assert isinstance(policy, TinyPolicy | LocalPolicy)  # the two kinds that `open_policy` and `_new` make
+    assert isinstance(policy, TinyPolicy | LocalPolicy)  # the two kinds that `open_policy` and `new_policy` make
     policy.save(folder)
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
     import torch
 
     if name == "auto":

@@ -85,6 +85,9 @@ class PolicyRecipe(BaseModel):
     meter: Literal["rollout_tokens", "grad_tokens", "optimiser_steps", "n_rollouts"] = "rollout_tokens"
     """What the report's curve runs over."""
     tiny: TinyShape = TinyShape()
+    merged_seed: int | None = None
+    """Of a tiny model's second kind of tokenizer: other ids, and frequent pairs of words as one token; None: the first
+    kind."""
     warm_start: WarmStart = WarmStart()
     loop: LoopConfig
 

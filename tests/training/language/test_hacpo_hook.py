@@ -1,6 +1,7 @@
 """HACPO on the loop: its limit cases, the order of its rows, agents of two tokenizers, and resume."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def run(folder: Path, *, until: int | None = None, resume: bool = False, names: 
     agents = agents_of()
     hook = SharedRollouts(names or [agent.name for agent in agents], HACPO, delta_quantile=0.3)
     config = CONFIG.model_copy(update={"checkpoint_every": 2, "epochs": 2})
-    with Tracker(folder, total=config.steps, quiet=True) as tracker:
+    with closing(Tracker(folder, total=config.steps, quiet=True)) as tracker:  # no picture: it takes seconds
         trainer_of(agents, hook, hook, config=config, folder=folder, tracker=tracker).run(until=until, resume=resume)
     return agents
 

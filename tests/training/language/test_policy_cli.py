@@ -78,7 +78,7 @@ def test_interrupted_run_ends_as_the_uninterrupted_one(tmp_path: Path, monkeypat
         """Stands for a process that was killed."""
 
     whole = train(tmp_path, tmp_path / "whole", overrides=SMALL, device="cpu")
-    real, calls = policy_module._measures, []
+    real, calls = policy_module.measures_of, []
 
     def measures(*given: Any) -> dict[str, float]:
         calls.append(given)
@@ -86,7 +86,7 @@ def test_interrupted_run_ends_as_the_uninterrupted_one(tmp_path: Path, monkeypat
             raise Killed
         return real(*given)
 
-    monkeypatch.setattr(policy_module, "_measures", measures)
+    monkeypatch.setattr(policy_module, "measures_of", measures)
     with pytest.raises(Killed):
         train(tmp_path, tmp_path / "run", overrides=SMALL, device="cpu")
     monkeypatch.undo()
