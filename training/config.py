@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -38,7 +38,8 @@ def read_recipe(defaults: Path, kind: type[Recipe], overrides: Sequence[str] = (
         _refuse_unknown(key, known)
         _put(values, key, value)
     for key, value in flat(values).items():
-        if value == NOTHING and fields.get(key):
+        name = _known_as(key, known)
+        if value == NOTHING and name is not None and fields[name]:
             _put(values, key, None)
     try:
         return kind.model_validate(values)
@@ -89,19 +90,36 @@ def differences(before: BaseModel, now: BaseModel) -> list[str]:
 
 
 def _fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """(dotted name, whether it may be None) of the fields, those of sections as well."""
+    """(dotted name, whether it may be None) of the fields, those of sections as well.
+
+    A mapping of sections has names of its own, which stand as `*`.
+    """
     for name, field in kind.model_fields.items():
         inner = field.annotation
         yield prefix + name, type(None) in get_args(inner)
+        if get_origin(inner) is dict:
+            inner, name = get_args(inner)[1], f"{name}.*"
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield prefix + name, False
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _fields(inner, f"{prefix}{name}.")
+
+
+def _known_as(key: str, known: Sequence[str]) -> str | None:
+    """The field that a dotted key names, `*` in place of a mapping's own names; None where there is none."""
+    parts = key.split(".")
+    for name in known:
+        pattern = name.split(".")
+        if len(pattern) == len(parts) and all(a in ("*", b) for a, b in zip(pattern, parts, strict=True)):
+            return name
+    return None
 
 
 def _refuse_unknown(key: str, known: Sequence[str]) -> None:
     parts = key.split(".")
     # A mapping's own keys (data set → share) are its field's business: pydantic judges them.
-    outer = [".".join(parts[:n]) for n in range(1, len(parts))]
-    if key in known or any(name in known and not _is_section(name, known) for name in outer):
+    outer = [_known_as(".".join(parts[:n]), known) for n in range(1, len(parts))]
+    if _known_as(key, known) or any(name and not _is_section(name, known) for name in outer):
         return
     by_last = {name.rpartition(".")[2]: name for name in known if not _is_section(name, known)}
     near = difflib.get_close_matches(key, by_last.values(), n=3, cutoff=0.6)

@@ -158,3 +158,27 @@ def test_differences_are_by_dotted_key(defaults: Path) -> None:
     other = read_recipe(defaults, Recipe, ["pairs.kind=qd", "fit.ema=0.5"])
     assert differences(one, other) == ["fit.ema: 0.999 → 0.5", "pairs.kind: 'dd' → 'qd'"]
     assert differences(one, one) == []
+
+
+class Agent(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int | None = 1
+    fit: FitConfig
+
+
+class Team(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    agents: dict[str, Agent]
+
+
+def test_sections_under_names_of_the_recipes_own_are_known_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "team.toml"
+    path.write_text("[agents.A.fit]\nsteps = 3\n")
+    team = read_recipe(path, Team, ["agents.A.seed=none", "agents.B={ fit = { steps = 4 } }"])
+    assert (team.agents["A"].seed, team.agents["B"].fit.steps) == (None, 4)
+    path.write_text(as_toml(team))
+    assert read_recipe(path, Team) == team
+    with pytest.raises(InvalidInput, match=r"no key 'agents\.A\.sede'"):
+        read_recipe(path, Team, ["agents.A.sede=2"])
