@@ -1,4 +1,4 @@
-"""How fast completions are written beside transformers' own `generate`, by the same weights with the same greedy tokens.
+"""How fast completions are written beside transformers' own `generate`: the same weights, the same greedy tokens.
 
 python -m facetrail.eval.benchmarks.generation [--prompts 32] [--samples 8] [--rounds 5] [--threads 1]
 
