@@ -146,7 +146,14 @@ class CausalPolicy(ABC):
         place = {i: j for j, i in enumerate(wanted)}
         limits = [min(sampling.max_new_tokens, self.context - len(encoded[i])) for i, _ in jobs]
         rows = [
-            row_of(key, prompts[i].prompt_id, sample, prompt=place[i], limit=limit)
+            row_of(
+                key,
+                prompts[i].prompt_id,
+                sample,
+                prompt=place[i],
+                limit=limit,
+                is_greedy=sampling.temperature == 0,
+            )
             for (i, sample), limit in zip(jobs, limits, strict=True)
         ]
         drawn = write(

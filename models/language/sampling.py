@@ -51,9 +51,10 @@ class Row:
     limit: int
 
 
-def row_of(key: DrawKey, prompt_id: str, sample: int, *, prompt: int, limit: int) -> Row:
-    """A row with its own uniforms; fewer of them are the beginning of more."""
-    return Row(prompt=prompt, uniforms=key.generator(prompt_id, sample).random(limit), limit=limit)
+def row_of(key: DrawKey, prompt_id: str, sample: int, *, prompt: int, limit: int, is_greedy: bool = False) -> Row:
+    """A row with its own uniforms; fewer of them are the beginning of more. A greedy row needs none: all are 0."""
+    uniforms = np.zeros(limit) if is_greedy else key.generator(prompt_id, sample).random(limit)
+    return Row(prompt=prompt, uniforms=uniforms, limit=limit)
 
 
 def check_sampling(sampling: Sampling) -> None:
