@@ -89,6 +89,8 @@ class LanguageExperiment(_Closed):
         named = {self.baseline} | {name for demand in self.demands for name in (demand.a, demand.b)}
         if unknown := sorted(named - self.arms.keys()):
             raise ValueError(f"{unknown[0]!r} is not among the arms")
+        if dotted := [name for name in (*self.arms, *self.agents) if "." in name]:
+            raise ValueError(f"the name {dotted[0]!r} holds a dot, which separates sections in a recipe; rename it")
         return self
 
 

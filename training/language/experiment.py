@@ -220,7 +220,7 @@ class Course:
         return {f"{agent}/{name}": value for agent, values in found.items() for name, value in values.items()}
 
     def _path(self, arm: str, seed: int) -> Path:
-        slug = arm.lower().replace(" ", "-").replace(".", "")
+        slug = arm.lower().replace(" ", "-")
         return self._out / "scores" / f"{slug}-{seed}.json"
 
 

@@ -24,6 +24,12 @@ def test_an_unknown_experiment_is_not_found() -> None:
         read_language_experiment("nothing")
 
 
+def test_a_name_with_a_dot_is_refused_before_it_breaks_a_resumed_run() -> None:
+    plan = read_language_experiment("rl-core")
+    with pytest.raises(ValueError, match="holds a dot"):
+        LanguageExperiment.model_validate({**plan.model_dump(), "agents": {"a.b": plan.agents["policy"].model_dump()}})
+
+
 def few(plan: LanguageExperiment) -> LanguageExperiment:
     arms = {name: plan.arms[name] for name in ("GSPO", "HACPO", "Imitation")}
     small = experiment_smaller(plan)
