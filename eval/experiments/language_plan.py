@@ -47,13 +47,14 @@ class ArmPlan(_Closed):
 
 
 class Demand(_Closed):
-    """`a` is at least `least_points` hundredths above `b`, in the mean over agents; the interval must exclude 0 for a
-    gain of more than 0."""
+    """`a` is at least `least_points` hundredths above `b`, in the mean over agents."""
 
     a: str
     b: str
     measure: Measure = "sampled"
     least_points: float = 0.0
+    is_gain: bool = False
+    """Whether the interval of the difference must lie above 0 as well."""
     each_agent: bool = False
     """Whether it is asked of every agent by itself and not of their mean."""
 

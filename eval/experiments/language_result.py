@@ -130,9 +130,9 @@ def _row(
     if difference is not None:
         values |= {"interval": difference.interval, "p": p, "p_holm": p_holm}
     if demand is not None:
-        is_gain = demand.least_points > 0
-        met = mean * 100 >= demand.least_points and (not is_gain or (difference is not None and difference.is_gain))
-        asked = f"at least {demand.least_points:+g} points" + (" and an interval above 0" if is_gain else "")
+        is_shown = difference is not None and difference.is_gain
+        met = mean * 100 >= demand.least_points and (is_shown or not demand.is_gain)
+        asked = f"at least {demand.least_points:+g} points" + (" and an interval above 0" if demand.is_gain else "")
         values |= {"demand": asked, "met": met}
     return ComparisonRow.model_validate(values)
 
