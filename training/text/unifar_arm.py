@@ -141,8 +141,10 @@ def fit_arm(
 def average_with_start(
     model: UnifarModel, start: Mapping[str, Tensor], shares: Sequence[float], measure: Callable[[], Mapping[str, float]]
 ) -> tuple[float, dict[str, float]]:
-    """Leaves the model at the share of its trained weights that is best on dev; → (share, measures).
+    """Leaves the model at the share of its trained layers that is best on dev; → (share, measures).
 
+    What is averaged is what has a counterpart in the base: the layers, and the question vector that enters below them.
+    The head has none; scaled down with the layers, its facets would fall back into one another.
     A share that loses nothing on any development set goes before one that is better on average: a model is used on
     collections that resemble none of its pairs.
     """
@@ -151,11 +153,18 @@ def average_with_start(
     model.load_state_dict(dict(start))
     before = dict(measure())
     for share in shares:
-        model.load_state_dict({name: torch.lerp(start[name], end[name], share) for name in end})
+        model.load_state_dict(_averaged(start, end, share))
         tried.append((share, dict(measure())))
     best = max(tried, key=lambda pair: (loses_nothing(pair[1], before), pair[1]["dev"]))
-    model.load_state_dict({name: torch.lerp(start[name], end[name], best[0]) for name in end})
+    model.load_state_dict(_averaged(start, end, best[0]))
     return best
+
+
+def _averaged(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    return {
+        name: torch.lerp(start[name], tensor, share) if name.startswith("top.") or name == "head.question" else tensor
+        for name, tensor in end.items()
+    }
 
 
 def loses_nothing(measures: Mapping[str, float], before: Mapping[str, float]) -> bool:
