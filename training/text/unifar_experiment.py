@@ -82,7 +82,13 @@ UNITS = (
     Unit("permuted", ("U permuted pairs",), permuted=True, n_seeds=1),
     Unit("C", ("C",), (ArmConfig(head="mean", kinds=("dd",)), ArmConfig(head="mean", kinds=("qd",))), n_seeds=1),
 )
-"""In the order they are run: what the claim rests on first, seed by seed."""
+"""What the claim rests on first."""
+
+
+def _in_order(seeds: Sequence[int]) -> list[tuple[Unit, int]]:
+    """Units of all seeds seed by seed, then those of few: a run that is cut short has what the claim rests on."""
+    of_all = [(unit, seed) for seed in seeds for unit in UNITS if unit.n_seeds is None]
+    return of_all + [(unit, seed) for unit in UNITS if unit.n_seeds is not None for seed in seeds[: unit.n_seeds]]
 
 
 def run(
@@ -97,10 +103,8 @@ def run(
     open_run(out, recipe, prepared.training.hashes, resume=resume)
     course = _Course(data, out, experiment, prepared, recipe, is_smoke=smoke, resume=resume)
     course.untrained()
-    for seed in chosen:
-        for unit in UNITS:
-            if unit.n_seeds is None or chosen.index(seed) < unit.n_seeds:
-                course.unit(unit, seed)
+    for unit, seed in _in_order(chosen):
+        course.unit(unit, seed)
     judged, probed = course.results()
     path = write(
         experiment, judged, probed, course.sets,
