@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facetrail.eval.data_cli import AsJson, data_app, print_json
+from facetrail.eval.recommend_cli import recommend
 from facetrail.models.errors import InvalidInput
 from facetrail.models.text.locate import DEFAULT_ENCODER
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["data_app", "eval_app"]
 
-eval_app = typer.Typer(no_args_is_help=True, help="Measure search on judged collections.")
+eval_app = typer.Typer(no_args_is_help=True, help="Measure search and recommendation.")
+eval_app.command()(recommend)
 
 
 @eval_app.callback()
 def _evaluate_what() -> None:
-    """Measure search on judged collections."""
+    """Measure search and recommendation."""
 
 
 @eval_app.command()
