@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "facetrail.app.commands:demo",
     "index": "facetrail.indexing.cli:index_app",
     "search": "facetrail.indexing.cli_search:search",
+    "recommend": "facetrail.indexing.cli_recommend:recommend",
     "serve": "facetrail.app.commands:serve",
     "eval": "facetrail.eval.cli:eval_app",
     "data": "facetrail.eval.cli:data_app",

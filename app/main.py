@@ -13,10 +13,18 @@ from facetrail.app.errors import Refused
 from facetrail.app.limits import Gate, Load
 from facetrail.app.metrics import Metrics
 from facetrail.app.platform import Platform
-from facetrail.app.routes import collections, documents, health, models, page, search
+from facetrail.app.routes import collections, documents, health, models, page, recommend, search
 from facetrail.app.settings import Settings
 
-ROUTERS = (search.router, documents.router, models.router, collections.router, health.router, page.router)
+ROUTERS = (
+    search.router,
+    recommend.router,
+    documents.router,
+    models.router,
+    collections.router,
+    health.router,
+    page.router,
+)
 """In the order in which paths are matched: the busiest first."""
 
 DETAILS = {404: "there is no such route; /openapi.json lists them", 405: "this route does not take that method"}

@@ -2,12 +2,15 @@
 
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from facetrail.app.payloads import Payloads
 
 if TYPE_CHECKING:
     from facetrail.indexing.collection_info import CollectionInfo
+    from facetrail.indexing.events import Events
+    from facetrail.indexing.recommending import Recommending
     from facetrail.indexing.searcher import Searcher
 
 
@@ -34,6 +37,20 @@ class Collection:
     writers: int = 0
     """Writes and builds under way: while any is, a search may wait for a lock and must not do so on the event loop."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def events(self) -> "Events":
+        """What people did with the documents."""
+        from facetrail.indexing.events import Events
+
+        return Events(self.searcher.collection)
+
+    @cached_property
+    def recommending(self) -> "Recommending":
+        """What recommends; keeps the recommenders it has opened."""
+        from facetrail.indexing.recommending import Recommending
+
+        return Recommending(self.searcher)
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Nesting of filters and metadata."""
     max_documents: int = Field(default=1_000, ge=1)
     """Documents in one PUT, ids in one delete."""
+    max_events: int = Field(default=10_000, ge=1)
+    """Events in one POST."""
     max_queries: int = Field(default=100, ge=1)
     """Queries in one batch search."""
     max_texts: int = Field(default=256, ge=1)

@@ -176,7 +176,7 @@ class Collection(CollectionReads):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self) -> Iterator[ReadView]:
+    def transaction(self) -> Iterator[ReadView]:
         """A write transaction: on disk when the block ends, undone if it raises."""
         with self._writing:
             self._require_open()
@@ -213,7 +213,7 @@ class Collection(CollectionReads):
             fingerprint, dim = require_encoder(self.settings)
             array = as_vectors(vectors, len(documents), dim)
             facets = as_facets(facets, len(documents), self.settings)
-        with self._transaction() as view:
+        with self.transaction() as view:
             has_facets = self.settings.facets is not None
             result, numbers = writing.put_rows(view.connection, rows, view.change, has_facets=has_facets)
             if array is not None:
@@ -240,7 +240,7 @@ class Collection(CollectionReads):
         """Deletes documents and their vectors in one transaction; on disk when it returns."""
         if isinstance(ids, str):
             raise InvalidInput("delete takes a list of ids, not one string; put it into a list")
-        with self._transaction() as view:
+        with self.transaction() as view:
             return writing.delete_ids(view.connection, list(dict.fromkeys(ids)), view.change)
 
     def store_vectors(
@@ -258,7 +258,7 @@ class Collection(CollectionReads):
         _, dim = require_encoder(self.settings, fingerprint)
         array = as_vectors(vectors, len(ids), dim)
         facets = as_facets(facets, len(ids), self.settings)
-        with self._transaction() as view:
+        with self.transaction() as view:
             found = writing.current_entries(view, ids, content_hashes)
             entries = [entry for _, entry in found]
             self._put_encoded(view, fingerprint, entries, array, facets, [position for position, _ in found])

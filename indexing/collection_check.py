@@ -12,6 +12,7 @@ import re
 import sqlite3
 from pathlib import Path
 
+from facetrail.indexing.collection_events import EVENT_COLUMNS, require_intact
 from facetrail.indexing.collection_log import log_problem
 from facetrail.indexing.collection_rows import COLUMNS, decode, vector_checksum
 from facetrail.indexing.collection_schema import (
@@ -92,7 +93,7 @@ def check_database(folder: Path) -> list[tuple[Path, str]]:
         try:
             read_settings(connection, database)
             connection.execute("BEGIN")
-            for step in (_structure, _documents, _deletions, _encoders, _vectors, _facets):
+            for step in (_structure, _documents, _deletions, _encoders, _vectors, _facets, _events):
                 found += step(connection, database)
         finally:
             connection.close()
@@ -153,8 +154,8 @@ def _vectors(connection: sqlite3.Connection, database: Path) -> list[str]:
 
 
 def _facets(connection: sqlite3.Connection, database: Path) -> list[str]:
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'facets'").fetchone() is None:
-        return []  # a schema version without them; `_structure` has compared the two
+    if not _has_table(connection, "facets"):
+        return []
     problems = _encoded(connection, "facets", "data")
     if read_settings(connection, database).facets is not None:
         # Vector and facet data of a text are written together; one without the other is a lost row.
@@ -164,6 +165,30 @@ def _facets(connection: sqlite3.Connection, database: Path) -> list[str]:
         ).fetchmany(_MAX_PROBLEMS)
         problems += [f"document {row[0]} has a vector or facet data, but not both" for row in lonely]
     return problems
+
+
+def _events(connection: sqlite3.Connection, database: Path) -> list[str]:
+    if not _has_table(connection, "events"):
+        return []
+    problems = []
+    n_rows = 0
+    for row in connection.execute(f"SELECT {EVENT_COLUMNS} FROM events"):
+        n_rows += 1
+        try:
+            require_intact(row, database)
+        except Damaged:
+            problems.append(f"row {row[0]} (of user {shown(row[1])}) of table events is not as it was written")
+            if len(problems) == _MAX_PROBLEMS:
+                return problems
+    n_written = read_property(connection, database, "events")
+    if n_written != str(n_rows):
+        problems.append(f"table events has {n_rows:,} rows, {int(n_written):,} were written")
+    return problems
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """False in a schema version without it; `_structure` has compared the two."""
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
 
 
 def _encoded(connection: sqlite3.Connection, table: str, column: str) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from facetrail.indexing import generation
 from facetrail.indexing.collection import Collection
+from facetrail.indexing.events import Events
 from facetrail.indexing.state import IndexState
 
 
@@ -13,6 +14,7 @@ class CollectionInfo:
 
     name: str
     n_documents: int
+    n_events: int
     modes: tuple[str, ...]
     facets: tuple[str, ...]
     """Names of the facets that can be asked for."""
@@ -34,6 +36,7 @@ def describe(collection: Collection, state: IndexState) -> CollectionInfo:
     return CollectionInfo(
         name=settings.name,
         n_documents=len(state.ids),
+        n_events=Events(collection).count(),
         modes=state.modes,
         facets=settings.facets or (),
         generation=state.number,

@@ -35,35 +35,36 @@ class ReadView:
 
     def __init__(self, connection: sqlite3.Connection, database: Path, settings: CollectionSettings) -> None:
         self.connection = connection
-        self._database = database
+        self.database = database
         self.settings = settings
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
         """Everything read inside sees the same committed state, whatever a writer commits meanwhile."""
-        self._rows("BEGIN")
+        self.rows("BEGIN")
         try:
-            self._rows("SELECT 1 FROM properties")  # BEGIN alone pins nothing
+            self.rows("SELECT 1 FROM properties")  # BEGIN alone pins nothing
             yield
         finally:
-            with translated(self._database):
+            with translated(self.database):
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
 
-    def _rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        with translated(self._database):
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """All rows of one statement, unchecked: whoever reads a table knows its checksum."""
+        with translated(self.database):
             return self.connection.execute(statement, parameters).fetchall()
 
     @property
     def change(self) -> int:
         """Number of the last change; 0 in an empty collection that never held anything."""
-        ((put,),) = self._rows("SELECT max(change) FROM documents")
-        ((deleted,),) = self._rows("SELECT max(change) FROM deletions")
+        ((put,),) = self.rows("SELECT max(change) FROM documents")
+        ((deleted,),) = self.rows("SELECT max(change) FROM deletions")
         return max(put or 0, deleted or 0)
 
     def count(self) -> int:
         """Documents that live."""
-        ((n,),) = self._rows("SELECT count(*) FROM documents")
+        ((n,),) = self.rows("SELECT count(*) FROM documents")
         return int(n)
 
     def get_many(self, ids: Sequence[str]) -> list[Document | None]:
@@ -71,30 +72,34 @@ class ReadView:
         found: dict[str, Document] = {}
         for chunk in chunks(ids):
             marks = ", ".join("?" * len(chunk))
-            for row in self._rows(f"SELECT {COLUMNS} FROM documents WHERE id IN ({marks})", chunk):
-                document = decode(row, self._database).document
+            for row in self.rows(f"SELECT {COLUMNS} FROM documents WHERE id IN ({marks})", chunk):
+                document = decode(row, self.database).document
                 found[document.id] = document
         return [found.get(i) for i in ids]
 
     def ids_in_order(self) -> list[str]:
         """All ids, in UTF-8 byte order."""
-        rows = self._rows("SELECT id FROM documents ORDER BY id")
-        with translated(self._database):
+        rows = self.rows("SELECT id FROM documents ORDER BY id")
+        with translated(self.database):
             ids = [row[0] for row in rows]
             if not all(isinstance(i, bytes) for i in ids) or any(a >= b for a, b in pairwise(ids)):
-                raise damaged(self._database, "the index on ids is out of order")
+                raise damaged(self.database, "the index on ids is out of order")
             return [i.decode() for i in ids]
+
+    def ids_by_change(self) -> list[str]:
+        """All ids, the last written first."""
+        return [row[0].decode() for row in self.rows("SELECT id FROM documents ORDER BY change DESC")]
 
     def documents(self, *, after: str | None = None, batch: int = 1_000) -> Iterator[list[Document]]:
         """All documents behind an id (None: from the first) in UTF-8 byte order of id, in lists of at most `batch`."""
         while True:
-            rows = self._rows(
+            rows = self.rows(
                 f"SELECT {COLUMNS} FROM documents WHERE id > ? ORDER BY id LIMIT ?",
                 ("" if after is None else after, batch),
             )
             if not rows:
                 return
-            found = [decode(row, self._database).document for row in rows]
+            found = [decode(row, self.database).document for row in rows]
             yield found
             after = found[-1].id
 
@@ -105,15 +110,15 @@ class ReadView:
         """
         if number > (last := self.change):
             raise Damaged(
-                f"an index was built from change {number}, but {self._database} ends at change {last}: an older copy "
-                f"took its place; rebuild the index with `facetrail index build --out {self._database.parent}`"
+                f"an index was built from change {number}, but {self.database} ends at change {last}: an older copy "
+                f"took its place; rebuild the index with `facetrail index build --out {self.database.parent}`"
             )
-        puts = self._rows(f"SELECT {COLUMNS} FROM documents WHERE change > ?", (number,))
-        found = [Change(row[1], "put", decode(row, self._database).document.id) for row in puts]
-        gone = self._rows("SELECT change, id, checksum FROM deletions WHERE change > ?", (number,))
+        puts = self.rows(f"SELECT {COLUMNS} FROM documents WHERE change > ?", (number,))
+        found = [Change(row[1], "put", decode(row, self.database).document.id) for row in puts]
+        gone = self.rows("SELECT change, id, checksum FROM deletions WHERE change > ?", (number,))
         for change, document_id, stored in gone:
             if checksum(change, document_id) != stored:
-                raise damaged(self._database, f"row {change} of table deletions is not as it was written")
+                raise damaged(self.database, f"row {change} of table deletions is not as it was written")
             found.append(Change(change, "delete", document_id.decode()))
         return sorted(found, key=lambda c: c.number)
 
@@ -121,26 +126,26 @@ class ReadView:
 
     def encoder_number(self, fingerprint: str) -> int:
         """The key of an encoder in `vectors`; -1 if no vector was ever stored for it."""
-        rows = self._rows("SELECT number, checksum FROM encoders WHERE fingerprint = ?", (fingerprint,))
+        rows = self.rows("SELECT number, checksum FROM encoders WHERE fingerprint = ?", (fingerprint,))
         if not rows:
             return -1
         number, stored = rows[0]
         if checksum(number, fingerprint) != stored:
-            raise damaged(self._database, f"row {number} of table encoders is not as it was written")
+            raise damaged(self.database, f"row {number} of table encoders is not as it was written")
         return int(number)
 
     def documents_without_vectors(self, fingerprint: str, batch: int = 1_000) -> list[tuple[Document, bytes]]:
         """The first `batch` documents in id order that lack a vector of their present text, with its content hash."""
         columns = ", ".join(f"d.{c}" for c in COLUMNS.split(", "))
-        rows = self._rows(
+        rows = self.rows(
             f"SELECT {columns} FROM {_WITHOUT_VECTOR} ORDER BY d.id LIMIT ?", (self.encoder_number(fingerprint), batch)
         )
-        found: list[StoredDocument] = [decode(row, self._database) for row in rows]
+        found: list[StoredDocument] = [decode(row, self.database) for row in rows]
         return [(f.document, f.content_hash) for f in found]
 
     def count_without_vectors(self, fingerprint: str) -> int:
         """How many documents lack a vector of their present text."""
-        ((n,),) = self._rows(f"SELECT count(*) FROM {_WITHOUT_VECTOR}", (self.encoder_number(fingerprint),))
+        ((n,),) = self.rows(f"SELECT count(*) FROM {_WITHOUT_VECTOR}", (self.encoder_number(fingerprint),))
         return int(n)
 
     def vectors_for(self, ids: Sequence[str], fingerprint: str) -> Float32Array:
@@ -151,7 +156,7 @@ class ReadView:
         n_found = 0
         for chunk in chunks(list(positions)):
             marks = ", ".join("?" * len(chunk))
-            rows = self._rows(f"SELECT {_VECTOR} WHERE d.id IN ({marks})", (encoder, *chunk))
+            rows = self.rows(f"SELECT {_VECTOR} WHERE d.id IN ({marks})", (encoder, *chunk))
             n_found += len(rows)
             self._fill(vectors, rows, fingerprint, lambda row: positions[row[4].decode()])
         if n_found < len(positions):
@@ -163,10 +168,10 @@ class ReadView:
     def all_vectors(self, fingerprint: str) -> tuple[list[str], Float32Array]:
         """(ids in UTF-8 byte order, their vectors (n, dim)), all at once; documents without a vector are left out."""
         encoder = self.encoder_number(fingerprint)
-        ((n,),) = self._rows("SELECT count(*) FROM vectors WHERE encoder = ?", (encoder,))
+        ((n,),) = self.rows("SELECT count(*) FROM vectors WHERE encoder = ?", (encoder,))
         vectors = np.empty((n, self.settings.dim or 0), np.float32)
         ids: list[str] = []
-        with translated(self._database):
+        with translated(self.database):
             cursor = self.connection.execute(f"SELECT {_VECTOR} ORDER BY d.id", (encoder,))
             while rows := cursor.fetchmany(1_000):
                 first = len(ids)
@@ -183,7 +188,7 @@ class ReadView:
             document, content_hash, stored, vector, document_id = row
             if vector_checksum(document, known, content_hash, vector) != stored or len(vector) != n_bytes:
                 what = f"row {document} (document {shown(document_id)}) of table vectors is not as it was written"
-                raise damaged(self._database, what)
+                raise damaged(self.database, what)
             vectors[position(row) if position else i] = np.frombuffer(vector, "<f4")
 
     def facets_for(self, ids: Sequence[str], fingerprint: str) -> FacetBatch:
@@ -192,28 +197,28 @@ class ReadView:
         found: dict[str, bytes] = {}
         for chunk in chunks(ids):
             marks = ", ".join("?" * len(chunk))
-            for row in self._rows(f"SELECT {_FACETS} WHERE d.id IN ({marks})", (encoder, *chunk)):
+            for row in self.rows(f"SELECT {_FACETS} WHERE d.id IN ({marks})", (encoder, *chunk)):
                 document, content_hash, stored, data, document_id = row
                 if vector_checksum(document, known, content_hash, data) != stored:
                     what = f"row {document} (document {shown(document_id)}) of table facets is not as it was written"
-                    raise damaged(self._database, what)
+                    raise damaged(self.database, what)
                 found[document_id.decode()] = data
         if len(found) < len(ids):
             missing = next(i for i in ids if i not in found)
-            raise damaged(self._database, f"document {missing!r} has a vector and no facet data in table facets")
+            raise damaged(self.database, f"document {missing!r} has a vector and no facet data in table facets")
         try:
             return unpack([found[i] for i in ids], len(self.settings.facets or ()), self.settings.dim or 0)
         except ValueError as error:
-            raise damaged(self._database, f"table facets holds what nobody wrote ({error})") from error
+            raise damaged(self.database, f"table facets holds what nobody wrote ({error})") from error
 
     def _no_vector(self, ids: Sequence[str], fingerprint: str) -> NotFound:
         encoder = self.encoder_number(fingerprint)
-        found = (can_live(i) and bool(self._rows(f"SELECT {_VECTOR} WHERE d.id = ?", (encoder, i))) for i in ids)
+        found = (can_live(i) and bool(self.rows(f"SELECT {_VECTOR} WHERE d.id = ?", (encoder, i))) for i in ids)
         missing = [i for i, there in zip(ids, found, strict=True) if not there]
         first = missing[0] if missing else ids[0]
         return NotFound(
             f"{len(missing)} of {len(ids)} documents have no vector of encoder {fingerprint[:12]}, the first is "
-            f"{first!r}; encode them with `facetrail index build --out {self._database.parent}`"
+            f"{first!r}; encode them with `facetrail index build --out {self.database.parent}`"
         )
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from facetrail.models.errors import Conflict, Damaged, FacetrailError, NotFound, Unavailable
 
 DATABASE_FILE = "collection.sqlite"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x46545243  # "FTRC", shown by file(1)
 PAGE_SIZE = 8192  # five 384-dimensional float32 vectors fill a page to 97 %; of 4096 bytes a fifth would stay empty
 MIN_SQLITE = (3, 37, 0)  # STRICT tables, which let the integrity check see a flipped column type
@@ -25,6 +25,8 @@ _BUSY_SECONDS = 10.0
 # A document's `change` is the number of the change that wrote its present form; `deletions` holds the last change of
 # ids that no longer live. Together they are the change log, bounded by the number of ids ever seen.
 # `number` is the document's first change: never given out twice, so a vector cannot move to another document.
+# An event's `number` tells in which order events arrived. Its unique key is both what makes it one event and the index
+# that a user's history is read from; an item need not be a document, since events may come before it and stay after it.
 TABLES: dict[str, str] = {
     "properties": "CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL) STRICT",
     "documents": (
@@ -49,10 +51,15 @@ TABLES: dict[str, str] = {
         "encoder INTEGER NOT NULL REFERENCES encoders (number), content_hash BLOB NOT NULL, checksum BLOB NOT NULL, "
         "data BLOB NOT NULL) STRICT"
     ),
+    "events": (
+        "CREATE TABLE events (number INTEGER PRIMARY KEY, user TEXT NOT NULL, time INTEGER NOT NULL, "
+        "item TEXT NOT NULL, action TEXT NOT NULL, value REAL, request_id TEXT NOT NULL, checksum BLOB NOT NULL, "
+        "UNIQUE (user, time, item, action)) STRICT"
+    ),
 }
-ADDED_IN = {"facets": 2}
-"""Schema version of the tables that came after the first. A collection stays in the version it was made in: what a
-later one adds has no place in its settings, so nothing ever asks it for a table that it lacks."""
+ADDED_IN = {"facets": 2, "events": 3}
+"""Schema version of the tables that came after the first. A collection stays in the version it was made in until its
+first events are written, which bring it to the present one; no facets are ever asked of one made without them."""
 
 
 def tables_of(schema: int) -> dict[str, str]:
@@ -218,11 +225,24 @@ def create_database(database: Path, settings: CollectionSettings) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         for statement in TABLES.values():
             connection.execute(statement)
-        for name, value in (("schema", str(SCHEMA_VERSION)), ("settings", settings.model_dump_json())):
-            connection.execute("INSERT INTO properties VALUES (?, ?, ?)", (name, value, checksum(name, value)))
+        for name, value in (("schema", str(SCHEMA_VERSION)), ("settings", settings.model_dump_json()), ("events", "0")):
+            write_property(connection, name, value)
         connection.execute("COMMIT")
     finally:
         connection.close()
+
+
+def upgrade(connection: sqlite3.Connection, database: Path) -> None:
+    """Brings a database to the present schema version, inside the transaction of the caller."""
+    schema = int(read_property(connection, database, "schema"))
+    if schema == SCHEMA_VERSION:
+        return
+    for name, statement in TABLES.items():
+        if ADDED_IN.get(name, 1) > schema:
+            connection.execute(statement)
+    write_property(connection, "events", "0")
+    write_property(connection, "schema", str(SCHEMA_VERSION))
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def read_settings(connection: sqlite3.Connection, database: Path) -> CollectionSettings:
@@ -254,6 +274,11 @@ def read_property(connection: sqlite3.Connection, database: Path, name: str) -> 
     if row is None or checksum(name, row[0]) != row[1]:
         raise damaged(database, f"row {name!r} of table properties is missing or changed")
     return str(row[0], "utf-8")
+
+
+def write_property(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Sets one value of the table `properties`."""
+    connection.execute("INSERT OR REPLACE INTO properties VALUES (?, ?, ?)", (name, value, checksum(name, value)))
 
 
 def require_database(folder: Path) -> Path:

@@ -8,8 +8,10 @@ from facetrail.models.errors import InvalidInput
 
 MAX_KEPT = 1_000
 
-Kind = Literal["invalid", "encoding", "id", "duplicate", "too_large", "ragged", "truncated", "empty", "column"]
-WARNINGS: frozenset[Kind] = frozenset({"empty", "column"})
+Kind = Literal[
+    "invalid", "encoding", "id", "duplicate", "too_large", "ragged", "truncated", "time", "empty", "column", "known"
+]
+WARNINGS: frozenset[Kind] = frozenset({"empty", "column", "known"})
 """Kinds that leave the row in the corpus and do not stop a strict reading."""
 WORDS: dict[Kind, str] = {
     "invalid": "not readable",
@@ -19,7 +21,9 @@ WORDS: dict[Kind, str] = {
     "too_large": "too large",
     "ragged": "with the wrong number of columns",
     "truncated": "cut off by a damaged file",
+    "time": "without a usable time",
     "empty": "kept without title and text",
+    "known": "stored before, or twice in the file",
     "column": "group of columns left out",
 }
 

@@ -12,14 +12,17 @@ from facetrail.indexing.corpus_rows import BadRow, Row, lines_of, wrong_byte
 from facetrail.models.errors import InvalidInput
 
 PARQUET_BATCH = 1_000
+Needs = Sequence[tuple[Sequence[str], str]]
+"""(names of which a table must have one, what they hold)."""
+DOCUMENT_NEEDS: Needs = ((ID_NAMES, "an id"), ((*TEXT_NAMES, *TITLE_NAMES, "sections"), "a text or a title"))
 
 
-def csv_rows(path: Path, delimiter: str, max_row_bytes: int) -> Iterator[Row]:
+def csv_rows(path: Path, delimiter: str, max_row_bytes: int, needs: Needs = DOCUMENT_NEEDS) -> Iterator[Row]:
     """One dictionary a record, cells as strings; the line is the one where the record starts.
 
     Dialect: `delimiter`, fields with delimiters, quotes or line ends in double quotes, quotes inside doubled. The first
-    record names the columns. An empty cell is an absent field. Raises InvalidInput for a header without an id or
-    without text and title.
+    record names the columns. An empty cell is an absent field. Raises InvalidInput for a header without what
+    it needs.
     """
     # The module's limit is one for the whole process and only ever raised here.
     csv.field_size_limit(max(csv.field_size_limit(), max_row_bytes))
@@ -42,7 +45,7 @@ def csv_rows(path: Path, delimiter: str, max_row_bytes: int) -> Iterator[Row]:
         if header is None:
             if problem is not None:
                 raise InvalidInput(f"{path}:{start}: the header cannot be read: {problem.reason}")
-            header = _checked_header([name.strip() for name in cells], path)
+            header = _checked_header([name.strip() for name in cells], path, needs)
             continue
         if problem is None and any("\0" in cell for cell in cells):
             problem = BadRow("invalid", "the row holds a NUL byte")
@@ -90,22 +93,22 @@ def _why_not_csv(error: csv.Error, start: int, end: int) -> str:
     return f"the record cannot be read{upto}: {error}; quote fields and double the quotes inside"
 
 
-def _checked_header(names: Sequence[str], path: Path) -> list[str]:
+def _checked_header(names: Sequence[str], path: Path, needs: Needs) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInput(f"{path} names the column {twice[0]!r} twice; columns need different names")
-    for wanted, what in ((ID_NAMES, "an id"), ((*TEXT_NAMES, *TITLE_NAMES, "sections"), "a text or a title")):
+    for wanted, what in needs:
         if not set(wanted) & set(names):
             shown = ", ".join(names[:12])
             raise InvalidInput(f"{path} has no column with {what} ({', '.join(wanted)}); its columns: {shown}")
     return list(names)
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
+def parquet_rows(path: Path, needs: Needs = DOCUMENT_NEEDS) -> Iterator[Row]:
     """One dictionary a row; the row number, from 1, stands for the line.
 
     Times become RFC 3339 strings (UTC where no zone is stored), decimals numbers. Columns of bytes are left out with a
-    warning. Raises InvalidInput for a file that is not Parquet, or without an id or without text and title.
+    warning. Raises InvalidInput for a file that is not Parquet, or without a column that it needs.
     """
     from pyarrow import ArrowException, parquet, types
 
@@ -115,7 +118,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         raise InvalidInput(f"{path} cannot be read as Parquet ({_first_line(error)}); write it again") from error
     with file:
         schema = file.schema_arrow
-        _checked_header(schema.names, path)
+        _checked_header(schema.names, path, needs)
         left_out = [f.name for f in schema if types.is_binary(f.type) or types.is_large_binary(f.type)]
         if left_out:
             yield 0, BadRow("column", f"columns of bytes are left out: {', '.join(left_out)}")

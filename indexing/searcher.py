@@ -24,11 +24,11 @@ from facetrail.indexing.encoding import (
 )
 from facetrail.indexing.facet_search import facet_ask, uses_facets
 from facetrail.indexing.filters import parse_filter
-from facetrail.indexing.filters_tree import Group
+from facetrail.indexing.filters_tree import Filter, Group
 from facetrail.indexing.progress import Progress, no_progress
 from facetrail.indexing.questions import Question
 from facetrail.indexing.read_write_lock import ReadWriteLock
-from facetrail.indexing.request import Mode, SearchRequest, SearchResult
+from facetrail.indexing.request import Hit, Mode, SearchRequest, SearchResult
 from facetrail.indexing.state import IndexState
 from facetrail.models.errors import InvalidInput
 from facetrail.models.records import Document
@@ -178,6 +178,49 @@ class Searcher:
                 results.append(search.page(state, request, mode, question, answer, self.collection.get_many))
         return results
 
+    def ids_where(self, condition: Filter) -> list[str]:
+        """The living documents that pass."""
+        with self._lock.read():
+            state = self._state
+            mask = state.fields.evaluate(condition, state.ids.n_ordinals)
+            return [state.ids.id(o) for o in np.flatnonzero(mask).tolist()]
+
+    def neighbours(self, document_id: str, k: int, condition: Filter) -> list[Hit]:
+        """The k documents that pass and are nearest to one by their vectors; it is not among them.
+
+        Raises NotFound for an id that does not live and InvalidInput without a dense index.
+        """
+        with self._lock.read():
+            state = self._state
+            request = SearchRequest(like=document_id, mode="dense")
+            question = questions.question_for_like(
+                state, document_id, questions.resolve_mode(request, state), self.collection.get_many
+            )
+            assert state.dense is not None
+            assert question.vector is not None
+            allowed = state.fields.evaluate(condition, state.ids.n_ordinals)
+            allowed[list(question.excluded)] = False
+            hits = state.ids.sort(state.dense.search(question.vector, k, allowed=allowed))
+            return [Hit(state.ids.id(o), s) for o, s in zip(hits.ordinals.tolist(), hits.scores.tolist(), strict=True)]
+
+    def nearest_among(self, document_ids: Sequence[str], targets: Sequence[str], k: int) -> dict[str, list[str]]:
+        """Each document's k nearest of the targets by their vectors; documents without a vector are left out.
+
+        Empty without a dense index.
+        """
+        with self._lock.read():
+            state = self._state
+            asked = {o: i for i in document_ids if (o := state.ids.ordinal(i)) is not None and o not in state.bare}
+            if state.dense is None or not asked:
+                return {}
+            allowed = np.zeros(state.ids.n_ordinals, bool)
+            allowed[[o for i in targets if (o := state.ids.ordinal(i)) is not None]] = True
+            found = state.dense.search_many(state.dense.vectors(list(asked)), k, allowed=allowed)
+            return {
+                document_id: [state.ids.id(o) for o in state.ids.sort(hits).ordinals.tolist()]
+                for document_id, hits in zip(asked.values(), found, strict=True)
+            }
+
     # -- documents ---------------------------------------------------------------------------------------------------
 
     def get(self, document_id: str) -> Document:
@@ -213,11 +256,7 @@ class Searcher:
                 pointer="/filter",
             )
         with self._writing:
-            with self._lock.read():
-                state = self._state
-                mask = state.fields.evaluate(condition, state.ids.n_ordinals)
-                ids = [state.ids.id(o) for o in np.flatnonzero(mask).tolist()]
-            result = self.collection.delete(ids)
+            result = self.collection.delete(self.ids_where(condition))
             self._apply_changes()
             return result
 
@@ -254,6 +293,11 @@ class Searcher:
             catch_up(self.collection, state)
             self._state = state
         return True
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation that searches read."""
+        return self._state.number
 
     def info(self) -> CollectionInfo:
         """Counts and names; cheap."""

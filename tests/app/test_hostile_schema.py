@@ -44,5 +44,5 @@ def test_the_schema_holds_under_fuzzing(lexical_folder: Path, tmp_path: Path, st
 
         fuzz()
     assert child.poll() is None
-    assert len(tried) == 17, tried
+    assert len(tried) == 20, tried
     assert httpx.get(f"{address}/readyz").status_code == 200

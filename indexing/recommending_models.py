@@ -1,0 +1,98 @@
+"""The recommenders that a service has open: the newest version of each, and the neighbours of documents new to it."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facetrail.indexing import recommenders
+from facetrail.indexing.event_actions import Actions
+from facetrail.indexing.searcher import Searcher
+from facetrail.models.errors import InvalidInput
+from facetrail.models.recommend.recommender import Recommender
+
+if TYPE_CHECKING:
+    from facetrail.models.recommend.scored import ScoredRecommender
+
+POPULAR = "popular"
+MAX_COLD = 1_000
+"""Documents without events that are proposed; the last written."""
+N_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class OpenRecommender:
+    """A version of a recommender, with what counted when it was fitted."""
+
+    folder: Path
+    change: int
+    """The collection's change number that its cold documents are of."""
+    actions: Actions
+    whole: "ScoredRecommender"
+    cold: Mapping[str, Sequence[str]]
+    """A document without events → its nearest with events."""
+    strategies: Mapping[str, Recommender]
+    """By name: the recommender itself, and the parts that can answer alone."""
+
+    @property
+    def version(self) -> str:
+        """As answers name it."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+
+class OpenRecommenders:
+    """Thread-safe. A recommender is opened at the first request that needs it, and again when a newer one appears."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
+        self._opened: dict[str, OpenRecommender] = {}
+        self._opening = threading.Lock()
+
+    def of(self, strategy: str) -> tuple[OpenRecommender, Recommender]:
+        """What answers under a name. Raises Conflict where nothing was fitted yet, InvalidInput for no such name."""
+        fitted = recommenders.names(self._searcher.collection.folder)
+        opened = self._newest(strategy if strategy in fitted else recommenders.BLEND)
+        found = opened.strategies.get(strategy)
+        if found is None:
+            known = ", ".join(sorted({*opened.strategies, *fitted, "similar"}))
+            raise InvalidInput(f"there is no strategy {strategy!r} here; there are {known}", pointer="/strategy")
+        return opened, found
+
+    def _newest(self, name: str) -> OpenRecommender:
+        collection = self._searcher.collection
+        folder, change = recommenders.newest(collection.folder, name), collection.last_change
+        opened = self._opened.get(name)
+        if opened is not None and (opened.folder, opened.change) == (folder, change):
+            return opened
+        with self._opening:
+            opened = self._opened.get(name)
+            if opened is None or (opened.folder, opened.change) != (folder, change):
+                opened = self._open(folder, change, opened if opened and opened.folder == folder else None)
+                self._opened[name] = opened
+        return opened
+
+    def _open(self, folder: Path, change: int, before: OpenRecommender | None) -> OpenRecommender:
+        """before: the same version, as it was before documents were written."""
+        from facetrail.models.recommend.saved import open_recommender
+        from facetrail.models.recommend.scored import ScoredRecommender
+
+        whole = before.whole if before is not None else open_recommender(folder)
+        cold = self._cold(whole, before.cold if before is not None else {})
+        name, parts = folder.parent.name, {folder.parent.name: whole.scorers}
+        if name == recommenders.BLEND:
+            parts |= {scorer.name: (scorer,) for scorer in whole.scorers} | {POPULAR: (whole.popular,)}
+        strategies = {
+            strategy: ScoredRecommender(whole.vocabulary, scorers, popular=whole.popular, cold=cold)
+            for strategy, scorers in parts.items()
+        }
+        actions = before.actions if before is not None else recommenders.actions_of(folder)
+        return OpenRecommender(folder, change, actions, whole, cold, strategies)
+
+    def _cold(self, whole: "ScoredRecommender", known: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+        """Neighbours of the last written documents without events; those known from before are not sought again."""
+        with self._searcher.collection.snapshot() as view:
+            written = view.ids_by_change()
+        new = [i for i in written if i not in whole.vocabulary.numbers][:MAX_COLD]
+        sought = self._searcher.nearest_among([i for i in new if i not in known], whole.vocabulary.ids, N_NEIGHBOURS)
+        return {i: near for i in new if (near := sought.get(i) or known.get(i))}
