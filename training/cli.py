@@ -8,10 +8,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from facetrail.training.graph.command import adapt_command
+
 RECIPES = {
     "unifar": "facetrail.training.text.unifar:train",
     "policy": "facetrail.training.language.policy:train",
     "hacpo": "facetrail.training.language.hacpo_train:train",
+    "recommender": "facetrail.training.recommend.recommender:train",
 }
 """Name → the function that fits it: (data, out, *, overrides, resume, seed, device) → what came out."""
 EXPERIMENTS = {
@@ -62,7 +65,7 @@ def train_command(target: str) -> Callable[..., None]:
     ) -> None:
         train = _load(target)
         chosen = [*([f"algorithm={algorithm}"] if algorithm is not None else []), *(overrides or [])]
-        _show(train(data, out, overrides=chosen, resume=resume, seed=seed, device=device), as_json=as_json)
+        show_summary(train(data, out, overrides=chosen, resume=resume, seed=seed, device=device), as_json=as_json)
 
     return command
 
@@ -79,7 +82,7 @@ def experiment_command(target: str) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         run = _load(target)
-        _show(run(data, out, smoke=smoke, seeds=seeds, resume=resume), as_json=as_json)
+        show_summary(run(data, out, smoke=smoke, seeds=seeds, resume=resume), as_json=as_json)
 
     return command
 
@@ -88,6 +91,7 @@ for _name, _target in RECIPES.items():
     train_app.command(_name, help=f"Trains {_name}.")(train_command(_target))
 for _name, _target in EXPERIMENTS.items():
     experiment_app.command(_name, help=f"Compares the arms of {_name}.")(experiment_command(_target))
+train_app.command("adapt")(adapt_command)
 
 
 def _load(target: str) -> Callable[..., Mapping[str, Any]]:
@@ -96,7 +100,8 @@ def _load(target: str) -> Callable[..., Mapping[str, Any]]:
     return function
 
 
-def _show(summary: Mapping[str, Any], *, as_json: bool) -> None:
+def show_summary(summary: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints what came out."""
     if as_json:
         typer.echo(json.dumps(summary, ensure_ascii=False, default=str))
         return

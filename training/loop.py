@@ -122,14 +122,14 @@ def fit(
     run = _Run(groups, config, tracker, evaluate, folder, rng=rng, parts=state or {})
     with finish_step_first() as asked_to_stop:
         run.begin(resume=resume)
-        while (number := run.progress.step) < config.steps:
-            run.update(step, batches(number))
-            done = number + 1
+        while not run.is_over:
+            run.update(step, batches(run.progress.step))
+            done = run.progress.step
             if done % config.eval_every == 0 or done == config.steps:
                 run.evaluate()
-            if done % config.checkpoint_every == 0 or done == config.steps or asked_to_stop():
+            if done % config.checkpoint_every == 0 or run.is_over or asked_to_stop():
                 run.save()
-            if asked_to_stop() and done < config.steps:
+            if asked_to_stop() and not run.is_over:
                 raise KeyboardInterrupt
     return run.finish()
 
@@ -158,6 +158,15 @@ class _Run:
     @property
     def progress(self) -> Progress:
         return self._state.progress
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last step is done, or `best` has not become better for as long as the config waits."""
+        config, progress = self._config, self.progress
+        if config.patience is not None and progress.best_step is not None:
+            waited = progress.step - progress.best_step
+            return waited >= config.patience * config.eval_every or progress.step >= config.steps
+        return progress.step >= config.steps
 
     def begin(self, *, resume: bool) -> None:
         """Seeds and evaluates the start, or takes up the newest checkpoint."""

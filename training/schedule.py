@@ -32,6 +32,8 @@ class FitConfig(BaseModel):
     """The evaluation's measure whose best weights are kept; None keeps the last."""
     best_is: Literal["max", "min"] = "max"
     """Whether more or less of `best` is better."""
+    patience: int | None = Field(default=None, ge=1)
+    """Evaluations in a row without a better `best` that end the fit early; None: it goes on to the last step."""
     max_bad_steps: int = Field(default=10, ge=1)
     """Non-finite steps in a row that end the run."""
     seed: int = Field(default=0, ge=0)

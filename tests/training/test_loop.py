@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facetrail.models.errors import Conflict, InvalidInput
-from facetrail.training.loop import Diverged, FitConfig, ParameterGroup, StepResult, fit, lr_factor, step_rng
+from facetrail.training.loop import Diverged, FitConfig, FitResult, ParameterGroup, StepResult, fit, lr_factor, step_rng
 from facetrail.training.state import Average
 
 
@@ -118,6 +118,22 @@ def test_the_best_weights_are_kept(direction: str, at: int) -> None:
     result = fit([group(p)], float, lambda _: StepResult(p.sum()), config=config, evaluate=evaluate)
     assert (result.best_step, result.measures) == (at, {"m": 5.0 if direction == "max" else -2.0})
     assert p.item() == held[at] != held[-1]
+
+
+def test_patience_ends_a_fit_and_a_resumed_one_stays_ended(tmp_path: Path) -> None:
+    weight, said = number(1.0), iter([0.1, 0.5, 0.2, 0.3, 0.9])
+    config = FitConfig(steps=100, eval_every=2, checkpoint_every=50, best="m", patience=2)
+
+    def run() -> FitResult:
+        return fit(
+            [group(weight)], float, lambda _: StepResult((weight**2).sum()), config=config,
+            evaluate=lambda _: {"m": next(said)}, folder=tmp_path, resume=True,
+        )  # fmt: skip
+
+    result = run()
+    assert (result.steps, result.best_step, result.measures) == (6, 2, {"m": 0.5})
+    again = run()
+    assert (again.steps, again.best_step, next(said)) == (6, 2, 0.9)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
