@@ -57,8 +57,8 @@ class Timing:
         return median(n / s for n, s in zip(self.tokens, self.seconds, strict=True))
 
 
-def small_llama(task: ModChain, *, seed: int) -> tuple[Any, HuggingFaceTokenizer]:
-    """Random weights and a tokenizer of the task's words, of which each is one token."""
+def small_llama(task: ModChain, *, seed: int, scale: float = SCALE) -> tuple[Any, HuggingFaceTokenizer]:
+    """Random weights, scaled, and a tokenizer of the task's words, of which each is one token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -84,7 +84,7 @@ def small_llama(task: ModChain, *, seed: int) -> tuple[Any, HuggingFaceTokenizer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = LlamaForCausalLM(config)
-    _spread(model)
+    _spread(model, scale)
     return model.eval(), tokenizer
 
 
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model, tokenizer = small_llama(task, seed=options.seed)
     local = LocalPolicy(model, tokenizer, name=OURS, rows_at_once=4096)
     tiny = TinyPolicy.new(WordTokenizer.of(task.vocabulary), seed=options.seed)
-    _spread(tiny.module)
+    _spread(tiny.module, SCALE)
     arms: dict[str, Write] = {
         PLAIN: by_transformers(model, tokenizer, prompts, options.samples, log_probs=True),
         BARE: by_transformers(model, tokenizer, prompts, options.samples, log_probs=False),
@@ -234,11 +234,11 @@ def _row(measure: str, difference: float, demand: str, *, met: bool) -> dict[str
     return {"a": OURS, "b": PLAIN, "measure": measure, "difference": difference, "demand": demand, "met": met}
 
 
-def _spread(module: torch.nn.Module) -> None:
+def _spread(module: torch.nn.Module, scale: float) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.ndim == 2:
-                parameter.mul_(SCALE)
+                parameter.mul_(scale)
 
 
 def _until(row: list[int], eos_id: int) -> tuple[int, ...]:

@@ -126,9 +126,7 @@ def write(
 ) -> list[Drawn]:
     """Writes every row to its end token or its limit. prompts: token ids, read once however many rows follow each."""
     longest, n = max(row.limit for row in rows), len(rows)
-    uniforms = torch.zeros(n, longest, dtype=torch.float64)
-    for i, row in enumerate(rows):
-        uniforms[i, : row.limit] = torch.from_numpy(row.uniforms)
+    uniforms = _side_by_side(rows, longest)
     limits = torch.tensor([row.limit for row in rows])
     tokens_of = torch.full((n, longest), pad_id)
     log_probs_of = torch.zeros(n, longest, dtype=torch.float64)
@@ -166,6 +164,14 @@ def left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Ten
     ids = torch.tensor([[pad_id] * (longest - len(row)) + list(row) for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
     return ids, torch.arange(longest) >= longest - lengths.unsqueeze(1)
+
+
+def _side_by_side(rows: Sequence[Row], longest: int) -> Tensor:
+    """The uniforms of all rows, 0 beyond each one's limit. → (n, longest) float64."""
+    uniforms = np.zeros((len(rows), longest))
+    for held, row in zip(uniforms, rows, strict=True):
+        held[: row.limit] = row.uniforms
+    return torch.from_numpy(uniforms)
 
 
 def _drawn(ids: list[int], log_probs: list[float], limit: int, eos_id: int, *, is_plain: bool) -> Drawn:
