@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.timeout(900)
 def test_every_command_that_is_marked_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"<!-- run -->\n```sh\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) >= 2
@@ -27,7 +28,7 @@ def test_every_command_that_is_marked_runs(tmp_path: Path) -> None:
         env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=880,  # two dozen commands, each a process of its own
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

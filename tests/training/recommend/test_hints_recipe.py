@@ -1,5 +1,6 @@
 """Fits of the discovery network on tastes with known causes, and the resumed run."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,16 @@ import pytest
 import torch
 from contracts.planted_hints import attributes_of, rated
 
+from facetrail.eval.recommend_knowledge import load_pairs, pairs_graph
 from facetrail.eval.recommend_metrics import auc, user_auc
 from facetrail.models.recommend.hint_reading import HintReader
+from facetrail.models.recommend.hint_text import as_triples, flatten, flatten_sides, groups_of, parse
 from facetrail.models.recommend.hints import HintConfig, HintNetwork
-from facetrail.models.recommend.knowledge import Attributes
+from facetrail.models.recommend.knowledge import Attributes, build_attributes
 from facetrail.training.config import read_recipe
 from facetrail.training.loop import FitConfig
 from facetrail.training.recommend.hint_batches import HintsRecipe, Rows
-from facetrail.training.recommend.hint_fit import Scored, Scoring, fit_discovery, frozen
+from facetrail.training.recommend.hint_fit import Scored, Scoring, build_network, fit_discovery, frozen, rolling
 from facetrail.training.recommend.hints import DEFAULTS
 
 
@@ -100,8 +103,8 @@ def test_what_similar_users_like_helps_where_the_own_history_is_silent(n_similar
     trait_of = np.concatenate([np.repeat(np.arange(n_traits), per_trait), np.repeat(np.arange(n_traits), n_new)])
     tastes = np.array([rng.permutation(np.repeat([0.0, 1.0], 5)) for _ in range(n_traits)]).T  # (groups, traits)
     unmet = np.array([rng.choice(n_traits, 5, replace=False) for _ in range(n_users)])
-    users = rng.integers(n_users, size=12_000)
-    items = rng.integers(n_old, size=12_000)
+    users = rng.integers(n_users, size=16_000)
+    items = rng.integers(n_old, size=16_000)
     met = ~(trait_of[items][:, None] == unmet[users]).any(axis=1)
     users, items = users[met], items[met]
     asked = np.repeat(np.arange(n_users), 20)
@@ -130,6 +133,34 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(planted, tmp_path: Path):
         folder.rmdir()
     resumed, _ = fit_discovery(rows, attributes, recipe, seed=0, folder=tmp_path / "cut", resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_hints_of_real_films_fit_the_budget_and_are_half_as_long_as_triples(data_folder: Path):
+    """The network at step 0: what it selects follows from the statistics alone."""
+    data = load_pairs(data_folder / "ml-1m-pairs")
+    attributes = build_attributes(pairs_graph(data, data_folder).graph)
+    rows = Rows(data.train, data.validation, data.test, len(data.users), len(data.items))
+    network = build_network(rows, attributes, _recipe(1), seed=0, device=torch.device("cpu"))
+    scoring = rolling(rows, attributes, rows.test.take(np.arange(0, len(rows.test), 30)))
+    scored = scoring(network)
+    numbers = np.arange(len(scored.logits))
+    reader = HintReader(scoring.evidence, scored.table, scored.similar)
+    read = reader.read(numbers, network(scored.table.batch(numbers)))
+    titles, n_flat, n_triples = dict(enumerate(data.titles)), 0, 0
+    for row, one in enumerate(read):
+        user, item = flatten_sides(one.user, one.item, count_tokens=_count)
+        assert _count(user) + _count(item) <= 48
+        for side in (one.user, one.item):
+            assert parse(flatten(side, budget=10_000, count_tokens=_count)) == groups_of(side)
+            n_flat += _count(flatten(side, budget=10_000, count_tokens=_count))
+            n_triples += _count(as_triples(side, titles, data.titles[int(scored.table.items[row])]))
+    assert n_flat > 10 * len(read)
+    assert n_triples >= 2 * n_flat
+
+
+def _count(text: str) -> int:
+    return len(re.findall(r"\w+|[^\w\s]", text))
 
 
 def test_the_recipe_reads():
