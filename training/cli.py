@@ -15,12 +15,14 @@ RECIPES = {
     "policy": "facetrail.training.language.policy:train",
     "hacpo": "facetrail.training.language.hacpo_train:train",
     "recommender": "facetrail.training.recommend.recommender:train",
+    "hints": "facetrail.training.recommend.hints:train",
 }
 """Name → the function that fits it: (data, out, *, overrides, resume, seed, device) → what came out."""
 EXPERIMENTS = {
     "unifar": "facetrail.training.text.unifar_experiment:run",
     "rl-core": "facetrail.training.language.experiment:run_rl_core",
     "hacpo": "facetrail.training.language.experiment:run_hacpo",
+    "adalign": "facetrail.training.graph.adalign_experiment:run",
 }
 """Name → the function that compares its arms: (data, out, *, smoke, seeds, resume) → what came out."""
 

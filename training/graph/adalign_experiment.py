@@ -1,0 +1,179 @@
+"""`facetrail experiment adalign`: every arm on every task under every seed, judged without and with target labels.
+
+An arm on a task under a seed is one unit: fitted, judged, its scores written to the run folder. A run that was stopped
+goes on with the first unit that has none, from its newest checkpoint; what a unit needs no longer is removed.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from facetrail.eval.experiments import graph_pictures
+from facetrail.eval.experiments.graph_pictures import Spectrum
+from facetrail.eval.experiments.graph_plan import GraphExperiment, read_graph_experiment
+from facetrail.eval.experiments.graph_result import PartScores, write_graph_result
+from facetrail.eval.graph import oracle_trace, score_graph
+from facetrail.eval.graph_data import KNOWN, load_known
+from facetrail.indexing.durable import write_durably
+from facetrail.models.errors import InvalidInput
+from facetrail.models.graph.adapted import AdaptedModel
+from facetrail.models.graph.encoder import GraphEncoder
+from facetrail.models.graph.graph_data import GraphData
+from facetrail.models.graph.propagation import graph_tensors
+from facetrail.models.graph.spectral import characteristic
+from facetrail.training.graph.adalign import distance_before_and_after, learned_frequencies
+from facetrail.training.graph.adapt import Fitted
+from facetrail.training.graph.methods import DomainAdapter, method_recipe
+from facetrail.training.run_folder import open_run
+from facetrail.training.tracking import CURVES_FILE, Tracker, read_curves
+
+PICTURES = "pictures"
+
+
+def run(
+    data: Path, out: Path, *, smoke: bool = False, seeds: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Fits, judges and writes one result a part (a smoke run: into `out`); → what the command prints."""
+    declared = read_graph_experiment("adalign")
+    plan = declared.smaller() if smoke else declared
+    open_run(out, plan, _files(plan), resume=resume)
+    torch.set_num_threads(1)  # equal bits, and seconds that can be compared
+    course = _Course(plan, data, out)
+    written = []
+    for name, part in plan.parts.items():
+        chosen = part.seeds[:seeds]
+        # A run that is cut short has whole tables of few seeds.
+        units = [(arm, task, seed) for seed in chosen for task in part.tasks for arm in part.arms]
+        scores = PartScores(part, chosen, {unit: course.unit(*unit) for unit in units})
+        command = f"facetrail experiment adalign --data DATA --out RUN{f' --seeds {seeds}' if seeds else ''}"
+        written.append(write_graph_result(plan, name, scores, command=command, folder=out if smoke else None))
+        _draw(plan, name, scores, course, out)
+    return {"results": [str(path) for path in written], "pictures": str(out / PICTURES), "run": str(out)}
+
+
+class _Course:
+    """The run folder of an experiment, and the graphs that its units share."""
+
+    def __init__(self, plan: GraphExperiment, data: Path, out: Path) -> None:
+        self._plan, self._out = plan, out
+        self._graph = cache(lambda name: load_known(name, data))
+
+    def unit(self, arm: str, task: str, seed: int) -> dict[str, Any]:
+        """The scores of one unit, from its file if it has been done."""
+        name = f"{_slug(arm)}_{_slug(task)}_{seed}"
+        path, folder = self._out / "scores" / f"{name}.json", self._out / "fits" / name
+        if not path.is_file():
+            found = self._done(arm, task, seed, folder)
+            path.parent.mkdir(exist_ok=True)
+            write_durably(path, json.dumps(found).encode())
+        for done_with in ("checkpoints", "trace"):
+            shutil.rmtree(folder / done_with, ignore_errors=True)
+        kept: dict[str, Any] = json.loads(path.read_bytes())
+        return kept
+
+    def _done(self, arm: str, task: str, seed: int, folder: Path) -> dict[str, Any]:
+        planned = self._plan.arms[arm]
+        values = {**self._plan.set, **planned.set, "seed": seed}
+        recipe = method_recipe(planned.method, tuple(f"{key}={value}" for key, value in values.items()))
+        source, labelled = (self._graph(name) for name in self._plan.tasks[task])
+        if labelled.y is None:
+            raise InvalidInput(f"the target of {task} has no labels to judge by; choose another graph")
+        target, adapter = labelled.unlabelled(), DomainAdapter(recipe)
+        with Tracker(folder, total=recipe.epochs, quiet=True) as tracker:
+            model = adapter.fit(source, target, folder=folder, tracker=tracker, resume=True)
+        return {
+            **_scores(adapter.fitted, model, target, labelled),
+            **_distances(adapter.fitted, model, target, labelled, folder),
+            "seconds_per_epoch": _seconds_per_epoch(read_curves(folder / CURVES_FILE)),
+            "epochs": recipe.epochs,
+        }
+
+
+def _scores(fitted: Fitted, model: AdaptedModel, target: GraphData, labelled: GraphData) -> dict[str, Any]:
+    """F1 under every rule of choice. model: of the moving average. The true labels judge, and choose `best` alone."""
+    assert labelled.y is not None
+    trace, last = fitted.trace, fitted.recipe.epochs
+    best, _ = oracle_trace(trace, labelled.y)
+    infomax = fitted.chosen_epoch("infomax")
+    average = model.predict(target).probabilities
+    judged = {"final": trace[last], "ema": average, "infomax": trace[infomax], "best": trace[best]}
+    scores = {moment: score_graph(probabilities, labelled.y) for moment, probabilities in judged.items()}
+    found: dict[str, Any] = {
+        moment: {"micro": one.micro_f1, "macro": one.macro_f1, "ece": one.ece} for moment, one in scores.items()
+    }
+    return found | {
+        "infomax_epoch": infomax,
+        "best_epoch": best,
+        "majority_rate": scores["final"].majority_rate,
+    }
+
+
+def _distances(
+    fitted: Fitted, model: AdaptedModel, target: GraphData, labelled: GraphData, folder: Path
+) -> dict[str, Any]:
+    """How far apart the graphs are, and of ADAlign what its last frequencies see of each class."""
+    read = model.svd.apply(target) if model.svd is not None else target
+    distances = distance_before_and_after(fitted, fitted.source, read)
+    if fitted.recipe.method != "adalign":
+        return distances
+    t = learned_frequencies(folder)
+    net = GraphEncoder(fitted.config.encoder, torch.Generator()).eval()
+    net.load_state_dict(fitted.final)
+    sides = ((fitted.source, fitted.source.y, fitted.recipe.k_source), (read, labelled.y, fitted.recipe.k_target))
+    classes: dict[str, list[list[float]]] = {name: [] for name in fitted.config.class_names}
+    with torch.no_grad():
+        for graph, y, k in sides:
+            z = net.encode(graph_tensors(graph), k)
+            for number, name in enumerate(classes):
+                of_class = z[torch.from_numpy(np.asarray(y) == number)]
+                classes[name].append(characteristic(t, of_class).modulus().tolist())
+    return distances | {"spectrum": {"lengths": t.norm(dim=1).tolist(), "classes": classes}}
+
+
+def _draw(plan: GraphExperiment, name: str, scores: PartScores, course: _Course, out: Path) -> None:
+    folder = out / PICTURES
+    graph_pictures.arms_by_choice(folder / f"{name}_arms.png", scores)
+    told = dict.fromkeys(arm for pair in scores.part.compared[:3] for arm in pair)
+    graph_pictures.tasks_beside_published(folder / f"{name}_tasks.png", scores, list(told))
+    if plan.pictured in scores.part.arms:
+        spectra = {task: _spectrum(course, plan.pictured, task, scores.seeds) for task in scores.part.tasks}
+        graph_pictures.learned_frequencies(folder / f"{name}_frequencies.png", spectra)
+
+
+def _spectrum(course: _Course, arm: str, task: str, seeds: Sequence[int]) -> Spectrum:
+    """All seeds' frequencies together."""
+    kept = [course.unit(arm, task, seed)["spectrum"] for seed in seeds]
+    classes = {
+        name: (
+            np.concatenate([one["classes"][name][0] for one in kept]),
+            np.concatenate([one["classes"][name][1] for one in kept]),
+        )
+        for name in kept[0]["classes"]
+    }
+    return Spectrum(np.concatenate([one["lengths"] for one in kept]), classes)
+
+
+def _seconds_per_epoch(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Median wall time between the rows of consecutive epochs; those that an evaluation or a stop parts weigh nothing."""
+    epochs = [row for row in rows if "train/loss" in row]
+    apart = [b["seconds"] - a["seconds"] for a, b in pairwise(epochs) if b["seconds"] >= a["seconds"]]
+    return float(median(apart)) if apart else 0.0
+
+
+def _files(plan: GraphExperiment) -> dict[str, str]:
+    """File → sha256 of every graph; loading them checks it."""
+    graphs = {graph for part in plan.parts.values() for task in part.tasks for graph in plan.tasks[task]}
+    return {file: sha256 for graph in sorted(graphs) for file, sha256 in KNOWN[graph].sha256.items()}
+
+
+def _slug(name: str) -> str:
+    kept = name.lower().replace("→", "-to-").replace("/", "-").replace(",", "-")
+    return kept.replace(" ", "-")

@@ -1,0 +1,81 @@
+"""The methods of graph adaptation: what each has for a recipe, and what it adds to training on the source."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facetrail.models.errors import InvalidInput
+from facetrail.models.graph.adapted import AdaptedModel
+from facetrail.models.graph.features import JointSvd
+from facetrail.models.graph.graph_data import GraphData, check_pair
+from facetrail.training.config import read_recipe
+from facetrail.training.graph.adalign import AdalignRecipe, SpectralAlignment
+from facetrail.training.graph.adapt import Fitted, fit
+from facetrail.training.graph.alignment import AdversarialAlignment, Alignment, MmdAlignment
+from facetrail.training.graph.recipe import AdaptRecipe, AdversarialRecipe, MmdRecipe
+from facetrail.training.loop import Recorder
+
+DEFAULTS = Path(__file__).with_name("adapt.toml")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to adapt."""
+
+    recipe: type[AdaptRecipe]
+    preset: tuple[str, ...] = ()
+    """Where it departs from `adapt.toml`, as `key=value`."""
+    align: Callable[[Any, str], Alignment] | None = None
+    """(its recipe, device) → the alignment of one fit."""
+
+
+METHODS = {
+    "source-only": Method(AdaptRecipe),
+    "gcn": Method(AdaptRecipe, ("k_source=1", "k_target=1")),
+    "mmd": Method(MmdRecipe, align=lambda recipe, _: MmdAlignment(recipe)),
+    "adversarial": Method(AdversarialRecipe, align=AdversarialAlignment),
+    "adalign": Method(AdalignRecipe, align=SpectralAlignment),
+}
+
+
+def method_recipe(name: str, overrides: tuple[str, ...] = ()) -> AdaptRecipe:
+    """The recipe of a method: `adapt.toml`, the method's preset, the overrides. Raises as `read_recipe`."""
+    if name not in METHODS:
+        raise InvalidInput(f"there is no method {name!r}; choose one of {', '.join(METHODS)}")
+    method = METHODS[name]
+    return read_recipe(DEFAULTS, method.recipe, (f"method={name}", *method.preset, *overrides))
+
+
+class DomainAdapter:
+    """Fits the classifier of a recipe: features first, then the method."""
+
+    def __init__(self, recipe: AdaptRecipe) -> None:
+        method = METHODS.get(recipe.method)
+        if method is None or type(recipe) is not method.recipe:
+            raise InvalidInput(
+                f"{type(recipe).__name__} is not the recipe of the method {recipe.method!r}; make it with method_recipe"
+            )
+        self.recipe, self._method = recipe, method
+        self._svd: JointSvd | None = None
+
+    def fit(
+        self,
+        source: GraphData,
+        target: GraphData,
+        *,
+        folder: Path | None = None,
+        tracker: Recorder | None = None,
+        resume: bool = False,
+        device: str = "cpu",
+    ) -> AdaptedModel:
+        """The classifier under the recipe's selection; the rest of the fit stands in `fitted`. As `adapt.fit`."""
+        check_pair(source, target)
+        if self.recipe.features == "svd":
+            self._svd = JointSvd.of(source, target, self.recipe.svd_dim)
+            source, target = self._svd.apply(source), self._svd.apply(target)
+        align = self._method.align(self.recipe, device) if self._method.align is not None else None
+        self.fitted: Fitted = fit(
+            source, target, self.recipe, align=align, folder=folder, tracker=tracker, resume=resume, device=device
+        )
+        return self.fitted.model(svd=self._svd)
