@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from facetrail.indexing.cli_annotate import annotate
 from facetrail.indexing.cli_options import AsJson, Folder, parse_filter_option, print_json
 from facetrail.indexing.cli_recommend import events, fit, forget
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
 from facetrail.models.text.locate import DEFAULT_ENCODER
 
 index_app = typer.Typer(no_args_is_help=True, help="Build, change, check and describe a collection.")
+index_app.command()(annotate)
 index_app.command()(events)
 index_app.command()(fit)
 index_app.command()(forget)
