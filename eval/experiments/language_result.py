@@ -20,7 +20,10 @@ class ArmScores:
     """One arm: for each seed the measures of every agent at the end, and the meters of the run."""
 
     def __init__(self, runs: Mapping[int, Mapping[str, Any]]) -> None:
-        """runs: seed → {"agents": {agent: {measure: value}}, "start": the same before training, "meters", "last"}."""
+        """runs: seed → {"agents": {agent: {measure: value}}, "start": the same before training, "meters", "last"}.
+
+        With several agents there is "solved_by_one" too: {"start": share, "end": share}, see `solved_by_one`.
+        """
         self.runs = dict(runs)
 
     def of_agents(self, measure: str, agents: Sequence[str]) -> NDArray[np.float64]:
@@ -28,6 +31,12 @@ class ArmScores:
         found = [[run["agents"][agent][measure] for agent in agents] for _, run in sorted(self.runs.items())]
         means: NDArray[np.float64] = np.array(found, dtype=np.float64).mean(axis=1)
         return means
+
+
+def solved_by_one(correct: Sequence[NDArray[np.bool_]]) -> float:
+    """Share of items that exactly one of the agents solves: what there is to be exchanged. correct: (n_items,) each."""
+    shares = np.stack(correct).sum(axis=0) == 1
+    return float(shares.mean())
 
 
 def write_language_result(
@@ -66,6 +75,9 @@ def _measures(scores: ArmScores, agents: Sequence[str]) -> dict[str, list[float]
         found |= {f"{measure}/{agent}": scores.of_agents(measure, [agent]).tolist() for measure in MEASURES}
     starts = [[run["start"][agent]["sampled"] for agent in agents] for _, run in sorted(scores.runs.items())]
     found["start"] = np.mean(np.array(starts), axis=1).tolist()
+    for moment in ("start", "end"):
+        shares = [run.get("solved_by_one", {}).get(moment) for _, run in sorted(scores.runs.items())]
+        found |= {f"solved_by_one/{moment}": shares} if None not in shares else {}
     keys = sorted(set.intersection(*(set(run["last"]) for run in scores.runs.values())))
     return found | {key: [run["last"][key] for _, run in sorted(scores.runs.items())] for key in keys}
 

@@ -1,30 +1,39 @@
-"""Any server that speaks the OpenAI protocol: chat completions to write, echoed completions to score.
+"""Any server that speaks the OpenAI protocol: completions to read or to train on, echoed completions to score.
 
 Each completion is a request of its own, because not every server knows `n`. Its seed is the first number of the row's
 own stream, so a server that honours seeds repeats itself.
 """
 
-import email.utils
-import time
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from facetrail.models.errors import InvalidInput, NotFound, Unavailable
+from facetrail.models.language.openai_server import OpenAIServer, first_choice
 from facetrail.models.language.policy import Kind
 from facetrail.models.language.records import DrawKey, Finish, Prompt, Rollout, Sampling
 from facetrail.models.language.sampling import check_sampling
 
-BUSY = (429, 503)
 FINISHES: dict[str, Finish] = {"stop": "eos", "length": "length"}
 """The protocol's reasons to end; any other (a filter, a tool) means that the server closed it."""
-LONGEST_WAIT = 60.0
-"""Seconds; a server that asks for more patience is called busy at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One completion as the server gave it; what it does not tell of the tokens is empty."""
+
+    text: str
+    finish: Finish
+    tokens: tuple[str, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    log_probs: tuple[float, ...] = ()
+    """Of each of `tokens`, before any temperature."""
 
 
 class EndpointModel:
@@ -46,14 +55,8 @@ class EndpointModel:
 
         parallel: requests under way at a time. Raises InvalidInput for something that is no http(s) URL or no model.
         """
-        url = base_url.rstrip("/")
-        if not _is_http(url):
-            raise InvalidInput(f"{base_url!r} is no http or https URL; give one like http://127.0.0.1:8000/v1")
-        if not model:
-            raise InvalidInput(f"which model of {url} shall answer is not said; give its name", pointer="/model")
-        self.name, self._url, self._retries, self._parallel = model, url, retries, parallel
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client, self._timeout = httpx.Client(timeout=timeout, headers=headers), timeout
+        self._server = OpenAIServer(base_url, model=model, api_key=api_key, timeout=timeout, retries=retries)
+        self.name, self.url, self._parallel = model, self._server.url, parallel
 
     def __enter__(self) -> Self:
         return self
@@ -65,17 +68,61 @@ class EndpointModel:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._client.close()
+        self._server.close()
 
     def generate(self, prompts: Sequence[Prompt], n: int, *, sampling: Sampling, key: DrawKey) -> list[Rollout]:
         """n completions of each prompt, those of the first prompt first; without token ids and log-probs.
 
         Raises Unavailable (down, slow, busy or talking nonsense), NotFound (no such model), InvalidInput (refused).
         """
+        written = self.write(prompts, n, sampling=sampling, key=key)
+        return [
+            Rollout(
+                prompt_id=prompts[place // n].prompt_id,
+                sample=place % n,
+                completion_ids=(),
+                text=one.text,
+                finish=one.finish,
+                source_id=key.agent or self.name,
+                sampler="endpoint",
+                temperature=sampling.temperature,
+            )
+            for place, one in enumerate(written)
+        ]
+
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        *,
+        sampling: Sampling,
+        key: DrawKey,
+        prompt_ids: Sequence[Sequence[int]] | None = None,
+        asks_log_probs: bool = False,
+    ) -> list[Written]:
+        """n completions of each prompt, those of the first prompt first, with what the server tells of their tokens.
+
+        prompt_ids: of each prompt, for a server that has the same tokenizer: it then reads these very tokens; None: the
+        text, as a user's message in the server's chat template. Raises what `generate` does.
+        """
         check_sampling(sampling)
-        jobs = [(prompt, sample) for prompt in prompts for sample in range(n)]
+        jobs = [(place, sample) for place in range(len(prompts)) for sample in range(n)]
+
+        def written(job: tuple[int, int]) -> Written:
+            place, sample = job
+            request = {
+                "model": self.name,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "max_tokens": sampling.max_new_tokens,
+                "seed": int(key.generator(prompts[place].prompt_id, sample).integers(2**31)),
+            }
+            if prompt_ids is not None:
+                return self._completed(request, prompt_ids[place], asks_log_probs=asks_log_probs)
+            return self._chatted(request, prompts[place].text, asks_log_probs=asks_log_probs)
+
         with ThreadPoolExecutor(max_workers=self._parallel) as pool:
-            return list(pool.map(lambda job: self._written(job[0], job[1], sampling, key), jobs))
+            return list(pool.map(written, jobs))
 
     def score(self, prompt: str, continuations: Sequence[str]) -> NDArray[np.float64]:
         """Sum of the log-probs of each continuation after the prompt, as plain text without a chat template.
@@ -85,42 +132,59 @@ class EndpointModel:
         """
         return np.array([self._scored(prompt, text) if text else 0.0 for text in continuations], dtype=np.float64)
 
-    def _written(self, prompt: Prompt, sample: int, sampling: Sampling, key: DrawKey) -> Rollout:
-        answer = self._post(
-            "/chat/completions",
-            {
-                "model": self.name,
-                "messages": [{"role": "user", "content": prompt.text}],
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "max_tokens": sampling.max_new_tokens,
-                "seed": int(key.generator(prompt.prompt_id, sample).integers(2**31)),
-            },
-        )
-        choice = _first_choice(answer)
+    def _chatted(self, request: Mapping[str, Any], text: str, *, asks_log_probs: bool) -> Written:
+        body = {**request, "messages": [{"role": "user", "content": text}]}
+        # Not of the protocol, known to vLLM, passed over by others.
+        body |= {"logprobs": True, "return_token_ids": True} if asks_log_probs else {}
+        choice = first_choice(self._server.post("/chat/completions", body))
         message = choice.get("message")
-        text = message.get("content") if isinstance(message, dict) else None
+        return self._read(choice, message.get("content") if isinstance(message, dict) else None)
+
+    def _completed(self, request: Mapping[str, Any], ids: Sequence[int], *, asks_log_probs: bool) -> Written:
+        body = {**request, "prompt": list(ids)}
+        body |= {"logprobs": 1, "return_token_ids": True} if asks_log_probs else {}
+        choice = first_choice(self._server.post("/completions", body))
+        return self._read(choice, choice.get("text"))
+
+    def _read(self, choice: Mapping[str, Any], text: object) -> Written:
+        """The choice, its text found where its kind of answer has it."""
         if not isinstance(text, str):
-            raise self._nonsense("its answer holds no text")
-        return Rollout(
-            prompt_id=prompt.prompt_id,
-            sample=sample,
-            completion_ids=(),
+            raise self._server.nonsense("its answer holds no text")
+        tokens, log_probs = self._tokens(choice.get("logprobs"))
+        ids = choice.get("token_ids") or ()
+        return Written(
             text=text,
             finish=FINISHES.get(str(choice.get("finish_reason")), "forced"),
-            source_id=key.agent or self.name,
-            sampler="endpoint",
-            temperature=sampling.temperature,
+            tokens=tokens,
+            token_ids=tuple(ids) if isinstance(ids, list) and all(isinstance(one, int) for one in ids) else (),
+            log_probs=log_probs,
         )
+
+    def _tokens(self, told: Any) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """Tokens as text and their log-probs, in either of the protocol's two forms."""
+        if told is None:
+            return (), ()
+        try:
+            if "content" in told:
+                rows = [(str(row["token"]), float(row["logprob"])) for row in told["content"] or ()]
+            else:
+                pairs = zip(told["tokens"], told["token_logprobs"], strict=True)
+                rows = [(str(token), float(value)) for token, value in pairs]
+        except (TypeError, KeyError, ValueError) as error:
+            raise self._server.nonsense("its log-probs are not of the protocol's form") from error
+        for token, value in rows:
+            if not -math.inf < value < 1e-3:
+                raise self._server.nonsense(f"its log-prob of {token!r} is {value}")
+        return tuple(token for token, _ in rows), tuple(value for _, value in rows)
 
     def _scored(self, prompt: str, continuation: str) -> float:
         request = {"model": self.name, "prompt": prompt + continuation, "max_tokens": 0, "echo": True, "logprobs": 1}
-        refusal = f"{self._url} gives no log-probs of a prompt, which scoring needs; score with a local model"
+        refusal = f"{self.url} gives no log-probs of a prompt, which scoring needs; score with a local model"
         try:
-            answer = self._post("/completions", request)
+            answer = self._server.post("/completions", request)
         except (InvalidInput, NotFound) as error:
             raise Unavailable(refusal) from error
-        found: Any = _first_choice(answer).get("logprobs")
+        found: Any = first_choice(answer).get("logprobs")
         try:
             rows = list(zip(found["tokens"], found["token_logprobs"], found["text_offset"], strict=True))
             values = [float(value) for token, value, start in rows if start + len(token) > len(prompt)]
@@ -129,78 +193,3 @@ class EndpointModel:
         if not values:
             raise Unavailable(refusal)
         return sum(values)
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The server's JSON object."""
-        for attempt in range(self._retries + 1):
-            response = self._sent(path, body)
-            if response.status_code not in BUSY:
-                return self._read(response)
-            wait = _retry_after(response, default=0.5 * 2**attempt)
-            if attempt == self._retries or wait > LONGEST_WAIT:
-                break
-            time.sleep(wait)
-        raise Unavailable(
-            f"{self._url} is too busy (status {response.status_code} after {attempt + 1} tries); try again later"
-        )
-
-    def _sent(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        try:
-            return self._client.post(self._url + path, json=body)
-        except httpx.TimeoutException as error:
-            raise Unavailable(
-                f"{self._url} did not answer within {self._timeout:g} s; raise the timeout or ask for fewer tokens"
-            ) from error
-        except httpx.HTTPError as error:
-            raise Unavailable(
-                f"no server answers at {self._url} ({type(error).__name__}); start it or correct the URL"
-            ) from error
-
-    def _read(self, response: httpx.Response) -> dict[str, Any]:
-        status = response.status_code
-        if status in (401, 403):
-            raise Unavailable(f"{self._url} refused the API key (status {status}); give a valid one")
-        if status == 404:
-            raise NotFound(f"{self._url} knows no model {self.name!r} or no such path; correct one of them")
-        if status >= 500:
-            raise Unavailable(f"{self._url} failed with status {status}; look at the server's own log")
-        if status >= 400:
-            raise InvalidInput(f"{self._url} refused the request (status {status}): {response.text.strip()[:200]}")
-        try:
-            answer = response.json()
-        except ValueError as error:
-            raise self._nonsense("its answer is no JSON") from error
-        if not isinstance(answer, dict) or status >= 300:
-            raise self._nonsense(f"status {status} without a JSON object")
-        return answer
-
-    def _nonsense(self, why: str) -> Unavailable:
-        return Unavailable(f"{self._url} does not speak the OpenAI protocol: {why}; correct the URL")
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    return parsed.scheme in ("http", "https") and bool(parsed.host)
-
-
-def _first_choice(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The first choice, empty where there is none."""
-    choices = answer.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else {}
-
-
-def _retry_after(response: httpx.Response, *, default: float) -> float:
-    """Seconds that the server asks to wait, said as a number or as a date."""
-    said = response.headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:
-        return default

@@ -29,7 +29,8 @@ from facetrail.models.language.policy import Policy
 from facetrail.models.language.policy_losses import ClipConfig, PolicyTerms, gspo
 from facetrail.models.language.records import Rollout
 from facetrail.models.language.retokenise import learner_view
-from facetrail.training.language.hooks import Advantage, Agent, GroupAdvantage, LossTerms, PolicyLoss, Step
+from facetrail.training.language.hooks import Advantage, Agent, LossTerms, PolicyLoss, Step
+from facetrail.training.language.parts import GroupAdvantage
 from facetrail.training.language.rollouts import Batch, Sample, group_ids, log_probs_of
 
 

@@ -31,6 +31,11 @@ class Meters:
         self.n_rollouts += len(rollouts)
         self.rollout_tokens += sum(len(rollout.completion_ids) for rollout in rollouts)
 
+    def add(self, other: "Meters") -> None:
+        """Takes in what has been counted apart."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
     def flops(self, n_parameters: int) -> float:
         """About 2 operations per parameter and token forwards, 6 with the gradient."""
         forward = self.rollout_tokens + self.search_tokens + self.forward_tokens

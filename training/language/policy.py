@@ -1,233 +1,43 @@
 """`facetrail train policy`: a language model learns a task with verifiable answers from its own completions.
 
 First the start (made, opened or warm-started by supervised training), kept in `out/start`; then the loop; then the
-figures on held-out items, which no step has looked at.
+figures on held-out items, which no step has looked at. Under `torchrun` or `accelerate launch`, the processes share
+the work.
 """
 
-import inspect
-import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facetrail.eval.language import answer, constant_accuracy, greedy_and_sampled
-from facetrail.indexing.durable import write_durably
-from facetrail.models.errors import InvalidInput
-from facetrail.models.language.causal import LocalPolicy, TinyPolicy
-from facetrail.models.language.causal_policy import CausalPolicy
-from facetrail.models.language.huggingface import AdapterConfig
-from facetrail.models.language.opening import open_policy
-from facetrail.models.language.problems import GSM8K_FILES, WORD_PROBLEMS_FILE
-from facetrail.models.language.records import DrawKey, Prompt, Sampling, Task
-from facetrail.models.language.tasks import TASKS, open_task, open_tokenizer
 from facetrail.training.config import read_recipe
-from facetrail.training.language.hooks import Agent, GroupAdvantage, NamedLoss, VerifierReward
-from facetrail.training.language.meters import Meters
+from facetrail.training.language.distributed import Processes
+from facetrail.training.language.endpoint_sampler import EndpointSampler
+from facetrail.training.language.parts import GroupAdvantage, NamedLoss
 from facetrail.training.language.policy_recipe import ALGORITHMS, PolicyRecipe
-from facetrail.training.language.rollouts import PromptStream
-from facetrail.training.language.supervised import Window, examples_of, fit_supervised
-from facetrail.training.language.trainer import Trainer
-from facetrail.training.loop import FitConfig
-from facetrail.training.run_folder import data_hashes, open_run
-from facetrail.training.tracking import CURVES_FILE, Tracker, read_curves
+from facetrail.training.language.run import MODEL_FOLDER, REPORT_FILE, Run
 
 DEFAULTS = Path(__file__).with_suffix(".toml")
-MODEL_FOLDER, START_FOLDER, WARM_FOLDER, REPORT_FILE = "model", "start", "warm-start", "report.json"
-EVALUATION_SEED = 0
-"""Of items and draws of evaluations: the same in every run, so that runs are paired."""
-DATA_FILES = {"word-problems": {"train": WORD_PROBLEMS_FILE}, "gsm8k": GSM8K_FILES}
 
 
 def train(
     data: Path, out: Path, *, overrides: Sequence[str] = (), resume: bool = False, seed: int | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
-    """Trains a policy and writes `out/model` and `out/report.json`; → what the command prints.
+    """Trains a policy and writes `out/model`, `out/report.json` and `out/accuracy.png`; → what the command prints.
 
-    Raises InvalidInput (recipe, task), NotFound (data, model), Conflict (a run of another recipe).
+    Nothing is printed by any but the first of several processes. Raises InvalidInput (recipe, task), NotFound (data,
+    model), Conflict (a run of another recipe), Unavailable (a server of rollouts that is down; the run can be resumed).
     """
-    recipe = read_recipe(DEFAULTS, PolicyRecipe, overrides)
-    if seed is not None:
-        recipe = recipe.model_copy(update={"loop": recipe.loop.model_copy(update={"seed": seed})})
-    place = device_of(device)
-    open_run(out, recipe, data_hashes(files_of(recipe.task, data)), resume=resume, accelerator=place)
-    task = task_of(recipe, data)
-    dev = task.prompts(recipe.n_dev, seed=EVALUATION_SEED, split="dev")
-    policy, warm = start(recipe, task, dev, out, device=place, resume=resume)
-    with Tracker(out, total=recipe.loop.steps) as tracker:
-        trainer = Trainer(
-            [agent_of("policy", recipe, policy, out, place)],
-            PromptStream(task.prompts(recipe.n_items, seed=recipe.loop.seed), seed=recipe.loop.seed),
-            config=recipe.loop,
-            reward=VerifierReward(task),
-            advantage=GroupAdvantage(ALGORITHMS[recipe.algorithm].advantage),
-            policy_loss=NamedLoss(ALGORITHMS[recipe.algorithm].policy_loss, recipe.clip),
-            evaluate=lambda: measures_of(recipe, policy, task, dev),
-            tracker=tracker,
-            folder=out,
+    recipe = read_recipe(DEFAULTS, PolicyRecipe, overrides).seeded(seed)
+    algorithm = ALGORITHMS[recipe.algorithm]
+    sampler = EndpointSampler(recipe.endpoint) if recipe.endpoint.url else None
+    with Processes.joined() as processes:
+        run = Run(recipe, data, out, resume=resume, device=device, processes=processes)
+        reports = run.fit(
+            [run.learner("policy", recipe, out)],
+            advantage=GroupAdvantage(algorithm.advantage),
+            policy_loss=NamedLoss(algorithm.policy_loss, recipe.clip),
+            sampler=sampler,
         )
-        trainer.run(resume=resume)
-    report = report_of(recipe, policy, task, trainer.meters, warm, read_curves(out / CURVES_FILE))
-    write_durably(out / REPORT_FILE, (json.dumps(report, indent=1) + "\n").encode())
-    save_policy(policy, out / MODEL_FOLDER)
-    return {"model": str(out / MODEL_FOLDER), "report": str(out / REPORT_FILE), **report["test"]}
-
-
-def files_of(task: str, data: Path) -> dict[str, Path]:
-    """The files that a task reads."""
-    return {f"{task}/{name}": data / path for name, path in DATA_FILES.get(task, {}).items()}
-
-
-def start(
-    recipe: PolicyRecipe,
-    task: Task,
-    dev: Sequence[Prompt],
-    out: Path,
-    *,
-    device: str,
-    resume: bool,
-    imitated: Task | None = None,
-) -> tuple[CausalPolicy, Mapping[str, Any]]:
-    """The policy before the first rollout, and what its warm start came to; kept in `out/start` where there was one.
-
-    imitated: the task whose items it imitates; None: the task itself.
-    """
-    folder, facts = out / START_FOLDER, out / WARM_FOLDER / "result.json"
-    if facts.is_file() and folder.is_dir():
-        found: dict[str, Any] = json.loads(facts.read_bytes())
-        return _reopened(recipe, folder, device), found
-    policy = new_policy(recipe, task, device)
-    if not recipe.warm_start.steps:
-        return policy, {}
-    warm, meters = recipe.warm_start, Meters()
-    items = (imitated or task).prompts(recipe.n_items, seed=recipe.loop.seed)
-    config = FitConfig(
-        steps=warm.steps, warmup=0, schedule="constant", weight_decay=0, ema=None, max_norm=1.0, max_bad_steps=10,
-        eval_every=warm.eval_every, checkpoint_every=warm.eval_every, seed=recipe.loop.seed,
-    )  # fmt: skip
-    with Tracker(out / WARM_FOLDER, total=warm.steps) as tracker:
-        result = fit_supervised(
-            policy,
-            examples_of(policy, imitated or task, items),
-            config=config,
-            lr=warm.lr,
-            batch=warm.batch,
-            meters=meters,
-            evaluate=lambda: measures_of(recipe, policy, task, dev),
-            window=Window("sampled", warm.low, warm.high) if warm.low is not None else None,
-            tracker=tracker,
-            folder=out / WARM_FOLDER,
-            resume=resume,
-        )
-    if folder.is_dir():  # written, but the facts beside it were not
-        shutil.rmtree(folder)
-    _write(policy, folder)
-    warm_facts = {"steps": meters.optimiser_steps, "measures": dict(result.measures), "grad_tokens": meters.grad_tokens}
-    write_durably(facts, (json.dumps(warm_facts, indent=1) + "\n").encode())
-    return policy, warm_facts
-
-
-def report_of(
-    recipe: PolicyRecipe, policy: CausalPolicy, task: Task, meters: Meters, warm: Mapping[str, Any], rows: list[Any]
-) -> dict[str, Any]:
-    """Figures on held-out items, and the way there over the recipe's meter."""
-    items = task.prompts(recipe.n_test, seed=EVALUATION_SEED, split="test")
-    key = DrawKey(EVALUATION_SEED, "test")
-    greedy_sampling = Sampling(temperature=0.0, max_new_tokens=recipe.loop.max_new_tokens)
-    greedy = answer(policy, task, items, sampling=greedy_sampling, key=key)
-    sampled = answer(policy, task, items, n=recipe.pass_k, sampling=recipe.loop.sampling, key=key)
-    spent = {row["step"]: row[f"meter/{recipe.meter}"] for row in rows if f"meter/{recipe.meter}" in row}
-    curve = [
-        {recipe.meter: spent.get(row["step"], 0.0), "greedy": row["eval/greedy"], "sampled": row["eval/sampled"]}
-        for row in rows
-        if "eval/greedy" in row
-    ]
-    return {
-        "algorithm": recipe.algorithm,
-        "task": task.name,
-        "test": {
-            "greedy": greedy.accuracy,
-            "sampled": sampled.accuracy,
-            f"pass@{recipe.pass_k}": sampled.pass_at(recipe.pass_k),
-            "tokens": float(sampled.n_tokens.mean()),
-            "always_the_commonest_answer": constant_accuracy(items),
-        },
-        "n_test": len(items),
-        "warm_start": dict(warm),
-        "meter": recipe.meter,
-        "curve": curve,
-        "meters": meters.figures(),
-        "warnings": [{"step": row["step"], "text": row["note"]} for row in rows if "note" in row],
-    }
-
-
-def measures_of(recipe: PolicyRecipe, policy: CausalPolicy, task: Task, dev: Sequence[Prompt]) -> dict[str, float]:
-    return greedy_and_sampled(policy, task, dev, sampling=recipe.loop.sampling, seed=EVALUATION_SEED)
-
-
-def task_of(recipe: PolicyRecipe, data: Path) -> Task:
-    reads_data = recipe.task in TASKS and "data" in inspect.signature(TASKS[recipe.task]).parameters
-    return open_task(recipe.task, **recipe.task_options, **({"data": data} if reads_data else {}))
-
-
-def new_policy(recipe: PolicyRecipe, task: Task, device: str) -> CausalPolicy:
-    if recipe.model == "tiny":
-        if recipe.adapter_rank:
-            raise InvalidInput("a tiny model trains whole; set adapter_rank to 0", pointer="/adapter_rank")
-        policy = TinyPolicy.new(
-            open_tokenizer(task, merged_seed=recipe.merged_seed), seed=recipe.loop.seed, **recipe.tiny.model_dump()
-        )
-        policy.module.to(device)
-        return policy
-    return open_policy(_name(recipe), adapter=_adapter(recipe), device=device)
-
-
-def _reopened(recipe: PolicyRecipe, folder: Path, device: str) -> CausalPolicy:
-    """The warm-started policy, from its folder: an adapter's holds nothing else."""
-    if recipe.adapter_rank:
-        return open_policy(_name(recipe), adapter=folder, device=device)
-    return open_policy(str(folder), device=device)
-
-
-def agent_of(name: str, recipe: PolicyRecipe, policy: CausalPolicy, out: Path, device: str) -> Agent:
-    """With a KL, the reference is the start once more."""
-    if not recipe.loop.kl_weight:
-        return Agent(name, policy)
-    if (out / START_FOLDER).is_dir():
-        return Agent(name, policy, _reopened(recipe, out / START_FOLDER, device))
-    if recipe.model == "tiny":
-        raise InvalidInput(
-            "the KL would hold the policy to random weights; give a warm start (warm_start.steps) or set "
-            "loop.kl_weight to 0",
-            pointer="/loop/kl_weight",
-        )
-    return Agent(name, policy, open_policy(_name(recipe), adapter=_adapter(recipe), device=device))
-
-
-def _name(recipe: PolicyRecipe) -> str:
-    return recipe.model if recipe.model == "smollm2" else recipe.folder
-
-
-def _adapter(recipe: PolicyRecipe) -> AdapterConfig | None:
-    return AdapterConfig(rank=recipe.adapter_rank, seed=recipe.loop.seed) if recipe.adapter_rank else None
-
-
-def save_policy(policy: CausalPolicy, folder: Path) -> None:
-    """Writes the model; one that a sitting before this has left is of the same run and makes way."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    _write(policy, folder)
-
-
-def _write(policy: CausalPolicy, folder: Path) -> None:
-    assert isinstance(policy, TinyPolicy | LocalPolicy)  # the two kinds that `open_policy` and `new_policy` make
-    policy.save(folder)
-
-
-def device_of(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    paths = {"model": str(out / MODEL_FOLDER), "report": str(out / REPORT_FILE)}
+    return {key: value for report in reports.values() for key, value in (paths | report["test"]).items()}

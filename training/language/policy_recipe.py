@@ -1,11 +1,12 @@
 """What a policy training is: the recipe's options, their defaults in `policy.toml`, and the algorithms by name."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from facetrail.models.language.advantages import AdvantageName
 from facetrail.models.language.policy_losses import Aggregation, ClipConfig, PolicyLossName
+from facetrail.training.language.endpoint_sampler import EndpointRecipe
 from facetrail.training.language.loop_config import LoopConfig
 
 AlgorithmName = Literal["grpo", "dr_grpo", "rloo", "gspo", "reinforce"]
@@ -59,19 +60,11 @@ class WarmStart(BaseModel):
     """Beyond this the start is refused."""
 
 
-class PolicyRecipe(BaseModel):
-    """One training run."""
+class TaskRecipe(BaseModel):
+    """What is learnt, for how long, and on what it is judged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["tiny", "smollm2", "folder"] = "tiny"
-    folder: str = ""
-    """Of `model = "folder"`: a transformers model or one that this command has made."""
-    adapter_rank: int = Field(default=0, ge=0)
-    """Above 0, a low-rank adapter learns and the model itself stays; not for tiny models."""
-    algorithm: AlgorithmName = "grpo"
-    clip: ClipConfig
-    """Left out: the algorithm's."""
     task: str = "modchain"
     task_options: dict[str, Any] = {}
     n_items: int = Field(default=4096, ge=1)
@@ -83,13 +76,32 @@ class PolicyRecipe(BaseModel):
     pass_k: int = Field(default=4, ge=1)
     """Completions of each held-out item, for sampled accuracy and pass@k."""
     meter: Literal["rollout_tokens", "grad_tokens", "optimiser_steps", "n_rollouts"] = "rollout_tokens"
-    """What the report's curve runs over."""
+    """What the report's curve and the picture run over."""
+    loop: LoopConfig
+
+    def seeded(self, seed: int | None) -> Self:
+        """The recipe with another seed; None: as it is."""
+        return self if seed is None else self.model_copy(update={"loop": self.loop.model_copy(update={"seed": seed})})
+
+
+class PolicyRecipe(TaskRecipe):
+    """One training run."""
+
+    model: Literal["tiny", "smollm2", "folder"] = "tiny"
+    folder: str = ""
+    """Of `model = "folder"`: a transformers model or one that this command has made."""
+    adapter_rank: int = Field(default=0, ge=0)
+    """Above 0, a low-rank adapter learns and the model itself stays; not for tiny models."""
+    algorithm: AlgorithmName = "grpo"
+    clip: ClipConfig
+    """Left out: the algorithm's."""
     tiny: TinyShape = TinyShape()
     merged_seed: int | None = None
     """Of a tiny model's second kind of tokenizer: other ids, and frequent pairs of words as one token; None: the first
     kind."""
     warm_start: WarmStart = WarmStart()
-    loop: LoopConfig
+    endpoint: EndpointRecipe = EndpointRecipe()
+    """A server that writes the rollouts."""
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from facetrail.models.errors import Conflict, InvalidInput
+from facetrail.models.language.advantages import reward_tensor, zero_variance_rate
 from facetrail.models.language.policy import Policy
 from facetrail.models.language.records import DrawKey, Prompt, Rollout, Tokenizer, Verdict
 from facetrail.training.language.meters import Meters
@@ -139,6 +140,22 @@ def group_ids(rollouts: Sequence[Rollout]) -> Tensor:
     numbers: dict[tuple[int, str], int] = {}
     keys = [(rollout.born_step, rollout.prompt_id) for rollout in rollouts]
     return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
+
+
+def figures_of(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What an agent's rollouts look like. Entropy is estimated from the log-probs of plainly drawn tokens."""
+    rewards, valid = reward_tensor([one.reward for one in rollouts], dtype=torch.float64)
+    log_probs = [value for one in rollouts if one.sampler == "plain" for value in one.log_probs]
+    n = max(1, len(rollouts))
+    return {
+        "reward": float(rewards[valid].mean()) if valid.any() else math.nan,
+        "reward_std": float(rewards[valid].std(correction=0)) if valid.any() else math.nan,
+        "no_verdict": sum(one.reward is None for one in rollouts) / n,
+        "zero_variance": zero_variance_rate(rewards, group_ids(rollouts), valid),
+        "entropy": -sum(log_probs) / len(log_probs) if log_probs else math.nan,
+        "cut": sum(one.finish == "length" for one in rollouts) / n,
+        "tokens": sum(len(one.completion_ids) for one in rollouts) / n,
+    }
 
 
 def named(rollout: Rollout) -> str:

@@ -7,42 +7,33 @@ A resumed run equals the uninterrupted one bit for bit on the same machine, thre
 draw is a function of seed, stream, step, agent, prompt and sample, and all else is in the checkpoint.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from facetrail.models.errors import Conflict, InvalidInput
-from facetrail.models.language.advantages import reward_tensor, zero_variance_rate
-from facetrail.models.language.records import Rollout
+from facetrail.models.errors import Conflict, InvalidInput, Unavailable
 from facetrail.training.interrupt import finish_step_first
 from facetrail.training.language.diagnostics import Diagnostics, Signals
+from facetrail.training.language.distributed import ALONE, Processes
+from facetrail.training.language.drawing import drawn, verified
 from facetrail.training.language.hooks import (
     Advantage,
     Agent,
-    AllSamples,
     Hook,
-    PlainSampler,
     PolicyLoss,
     Reward,
     Sampler,
     Scheduler,
     Step,
+    distinct,
 )
 from facetrail.training.language.identity import RunIdentity
 from facetrail.training.language.loop_config import LoopConfig
 from facetrail.training.language.meters import Meters
-from facetrail.training.language.rollouts import (
-    PromptStream,
-    group_ids,
-    hidden_of,
-    judged,
-    log_probs_of,
-    own_sample,
-)
+from facetrail.training.language.parts import AllSamples, PlainSampler
+from facetrail.training.language.rollouts import PromptStream, figures_of
 from facetrail.training.language.update import AgentPass, PassFigures
 from facetrail.training.loop import Recorder
 from facetrail.training.state import Resumable, TrainingState, checkpoint_folders, load_newest, save_state
@@ -69,17 +60,23 @@ class Trainer:
         evaluate: Evaluate | None = None,
         tracker: Recorder | None = None,
         folder: Path | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        """hooks: further ones, without a role. folder: where checkpoints go; None keeps none."""
+        """hooks: further ones, without a role. folder: where checkpoints go; None keeps none.
+
+        processes: among which the work of a step is shared out; only the first tracks and saves.
+        """
         self.agents, self.config, self.meters = tuple(agents), config, Meters()
-        self._stream, self._evaluate, self._tracker = stream, evaluate, tracker
+        self._stream, self._evaluate, self._processes = stream, evaluate, processes
+        self._tracker = tracker if processes.is_first else None
         self._sampler, self._scheduler = sampler or PlainSampler(), scheduler or AllSamples()
         self._reward, self._advantage, self._policy_loss = reward, advantage, policy_loss
-        self._hooks = _distinct([self._sampler, reward, advantage, self._scheduler, policy_loss, *hooks])
+        self._hooks = distinct([self._sampler, reward, advantage, self._scheduler, policy_loss, *hooks])
         self._folder = folder / "checkpoints" if folder is not None else None
         self._diagnostics = {agent.name: Diagnostics() for agent in agents}
         self._identity = RunIdentity(self.agents, config, self._hooks)
         self._state = self._new_state()
+        self._saved_step: int | None = None
         self._sat_down = time.monotonic()
 
     @property
@@ -91,7 +88,8 @@ class Trainer:
         """Trains the agents in place up to the last step, or up to `until`; → the last evaluation's measures.
 
         resume: goes on from the newest whole checkpoint; begins if there is none. Raises Conflict for a checkpoint of
-        another configuration, InvalidInput for a reward that is not finite, and Diverged.
+        another configuration, InvalidInput for a reward that is not finite, and Diverged. Where a sampler raises
+        Unavailable, the steps done so far are saved first.
         """
         last = min(self.config.steps, until if until is not None else self.config.steps)
         with finish_step_first() as asked_to_stop:
@@ -100,9 +98,11 @@ class Trainer:
                 self._one_step()
                 if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
                     self._measure()
-                if self.step % self.config.checkpoint_every == 0 or self.step == last or asked_to_stop():
+                # All processes must stop at the same step, whichever of them was asked.
+                stops = any(self._processes.gathered(asked_to_stop()))
+                if self.step % self.config.checkpoint_every == 0 or self.step == last or stops:
                     self._save()
-                if asked_to_stop() and self.step < last:
+                if stops and self.step < last:
                     raise KeyboardInterrupt
         return self._state.progress.measures
 
@@ -124,16 +124,14 @@ class Trainer:
         self._measure()
 
     def _one_step(self) -> None:
-        step = Step(self.step, self.config, self._stream.take(self.config.prompts), self.agents, self.meters)
-        for agent in self.agents:
-            step.rollouts[agent.name] = self._rollouts(agent, step)
+        step = self._drawn_step()
         for hook in self._hooks:
             hook.after_rollouts(step)
         figures: dict[str, float] = {}
         notes: list[str] = []
         for agent in self.agents:
             found = self._learn(agent, step)
-            mine = _figures_of(step.rollouts[agent.name]) | found.figures()
+            mine = figures_of(step.rollouts[agent.name]) | found.figures()
             prefix = "train/" if len(self.agents) == 1 else f"train/{agent.name}/"
             figures |= {prefix + name: value for name, value in mine.items()}
             notes += self._diagnose(agent, mine, found)
@@ -143,27 +141,25 @@ class Trainer:
         self.meters.wall_seconds = time.monotonic() - self._sat_down
         self._log(figures | {f"meter/{name}": value for name, value in self.meters.figures().items()}, notes)
 
-    def _rollouts(self, agent: Agent, step: Step) -> list[Rollout]:
-        """What an agent writes, with behaviour log-probs and verdicts."""
-        version = self._identity.n_updates[agent.name]
-        drawn = [
-            replace(one, source_id=agent.name, policy_version=version, born_step=step.number)
-            for one in self._sampler.sample(agent, step)
-        ]
-        self.meters.add_rollouts(drawn)
-        tokenizer = agent.policy.tokenizer
-        samples = [own_sample(step.prompt(one), one, tokenizer, 0.0) for one in drawn]
-        unknown = [i for i, one in enumerate(drawn) if not one.log_probs and one.completion_ids]
-        rows, temperature = self.config.micro_rows, self.config.temperature
-        if unknown:
-            missing = [samples[i] for i in unknown]
-            found = log_probs_of(agent.policy, missing, temperature=temperature, rows=rows, meters=self.meters)
-            for i, log_probs in zip(unknown, found, strict=True):
-                drawn[i] = replace(drawn[i], log_probs=log_probs, temperature=temperature)
-        hidden = None
-        if self._reward.needs_hidden:
-            hidden = hidden_of(agent.policy, samples, rows=rows, meters=self.meters)
-        return judged(drawn, self._reward.score(agent, drawn, step, hidden))
+    def _drawn_step(self) -> Step:
+        """The next step, with all agents' rollouts and verdicts."""
+        before = self._stream.state()
+        step = Step(self.step, self.config, self._stream.take(self.config.prompts), self.agents, self.meters)
+        found = {}
+        try:
+            for agent in self.agents:
+                version = self._identity.n_updates[agent.name]
+                found[agent.name] = drawn(agent, step, self._sampler, policy_version=version, processes=self._processes)
+        except Unavailable:
+            self._stream.load(before)  # nothing has been counted or learnt: the run stands where the last step left it
+            if self._saved_step != self.step:
+                self._save()
+            raise
+        for agent in self.agents:
+            rollouts, used = found[agent.name]
+            self.meters.add(used)
+            step.rollouts[agent.name] = verified(agent, rollouts, step, self._reward)
+        return step
 
     def _learn(self, agent: Agent, step: Step) -> PassFigures:
         """An agent's turn: credit, choice, updates."""
@@ -171,7 +167,13 @@ class Trainer:
         chosen = self._scheduler.choose(agent, credited, step)
         keeps_hidden = any(hook.needs_fresh_hidden for hook in self._hooks)
         work = AgentPass(
-            agent, step, self._state.optimiser, self._policy_loss, self._state.progress, keeps_hidden=keeps_hidden
+            agent,
+            step,
+            self._state.optimiser,
+            self._policy_loss,
+            self._state.progress,
+            keeps_hidden=keeps_hidden,
+            processes=self._processes,
         )
         update = work.run(chosen)
         self._identity.n_updates[agent.name] += work.n_updates
@@ -197,7 +199,7 @@ class Trainer:
     def _measure(self) -> None:
         if self._evaluate is None:
             return
-        measures = dict(self._evaluate())
+        measures = dict(self._processes.by_first(self._evaluate))
         self._state.progress.measures = measures
         notes = []
         if "proxy" in measures and "gold" in measures:
@@ -213,7 +215,8 @@ class Trainer:
 
     def _save(self) -> None:
         self._state.progress.seconds = time.monotonic() - self._sat_down
-        if self._folder is not None:
+        self._saved_step = self.step
+        if self._folder is not None and self._processes.is_first:
             save_state(self._folder, self._state)
 
     def _new_state(self) -> TrainingState:
@@ -234,35 +237,3 @@ class Trainer:
             **{f"hook-{hook.name}": hook for hook in self._hooks},
         }
         return TrainingState(named, optimiser, None, rng=None, parts=parts)
-
-
-def _figures_of(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """What an agent's rollouts look like. Entropy is estimated from the log-probs of plainly drawn tokens."""
-    rewards, valid = reward_tensor([one.reward for one in rollouts], dtype=torch.float64)
-    log_probs = [value for one in rollouts if one.sampler == "plain" for value in one.log_probs]
-    n = max(1, len(rollouts))
-    return {
-        "reward": float(rewards[valid].mean()) if valid.any() else math.nan,
-        "reward_std": float(rewards[valid].std(correction=0)) if valid.any() else math.nan,
-        "no_verdict": sum(one.reward is None for one in rollouts) / n,
-        "zero_variance": zero_variance_rate(rewards, group_ids(rollouts), valid),
-        "entropy": -sum(log_probs) / len(log_probs) if log_probs else math.nan,
-        "cut": sum(one.finish == "length" for one in rollouts) / n,
-        "tokens": sum(len(one.completion_ids) for one in rollouts) / n,
-    }
-
-
-def _distinct(hooks: Sequence[Hook]) -> list[Hook]:
-    """Every hook once, those inside others too. Raises InvalidInput where two share a name."""
-    found: list[Hook] = []
-    waiting = list(hooks)
-    while waiting:
-        hook = waiting.pop(0)
-        if all(hook is not other for other in found):
-            found.append(hook)
-            waiting += hook.inner()
-    names = [hook.name for hook in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidInput(f"two hooks share the name {twice[0]!r}, under which their state is kept; rename one")
-    return found

@@ -4,7 +4,7 @@ The denominators of a loss are those of the whole optimiser step, so that micro-
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from facetrail.models.errors import InvalidInput
 from facetrail.models.language.policy_losses import KL_ESTIMATORS, Denominators, aggregate
+from facetrail.training.language.distributed import ALONE, Processes
 from facetrail.training.language.hooks import Agent, LossTerms, PolicyLoss, Step, Update
 from facetrail.training.language.rollouts import Batch, Sample, collate, hidden_of
 from facetrail.training.loop import Diverged
@@ -56,13 +57,25 @@ class PassFigures:
             found["kl"] = self.kl_sum / self.n_kl
         return found | {name: top / bottom if bottom else 0.0 for name, (top, bottom) in self.sums.items()}
 
+    def take_in(self, other: "PassFigures") -> None:
+        """Adds what another process has seen of the same optimiser steps; losses and norms are the same in both."""
+        self.n_clipped += other.n_clipped
+        self.n_counted += other.n_counted
+        self.first_ratio_error = max(self.first_ratio_error, other.first_ratio_error)
+        self.kl_sum += other.kl_sum
+        self.n_kl += other.n_kl
+        self._add_sums(other.sums)
+
     def add(self, terms: LossTerms, *, is_first: bool) -> None:
         """Takes in a micro-batch."""
         self.n_clipped += terms.policy.n_clipped
         self.n_counted += terms.policy.n_counted
         if is_first:
             self.first_ratio_error = max(self.first_ratio_error, terms.policy.max_ratio_error)
-        for name, (top, bottom) in terms.sums.items():
+        self._add_sums(terms.sums)
+
+    def _add_sums(self, sums: Mapping[str, tuple[float, float]]) -> None:
+        for name, (top, bottom) in sums.items():
             before = self.sums.get(name, (0.0, 0.0))
             self.sums[name] = (before[0] + top, before[1] + bottom)
 
@@ -79,9 +92,10 @@ class AgentPass:
         progress: Progress,
         *,
         keeps_hidden: bool,
+        processes: Processes = ALONE,
     ) -> None:
         self._learner, self._step, self._optimiser, self._policy_loss = learner, step, optimiser, policy_loss
-        self._progress, self._keeps_hidden = progress, keeps_hidden
+        self._progress, self._keeps_hidden, self._processes = progress, keeps_hidden, processes
         self._parameters = [p for _, p in learner.policy.trainable()]
         self._device = self._parameters[0].device
         # Half precision computes its log-probs in float32.
@@ -100,6 +114,9 @@ class AgentPass:
                     trained += minibatch
                     hidden += self._states(minibatch) if self._keeps_hidden else []
                 self._optimise(minibatch)
+        for rank, figures in enumerate(self._processes.gathered(self.figures)):
+            if rank != self._processes.rank:
+                self.figures.take_in(figures)
         return Update(trained, hidden)
 
     def _states(self, minibatch: Sequence[Sample]) -> list[Tensor]:
@@ -117,16 +134,11 @@ class AgentPass:
             n_tokens=sum(len(s.completion_ids) for s in minibatch),
         )
         self._optimiser.zero_grad(set_to_none=True)
-        loss = 0.0
-        rows = config.micro_rows or len(minibatch)
-        for start in range(0, len(minibatch), rows):
-            pad_id = self._learner.policy.tokenizer.pad_id
-            chosen = minibatch[start : start + rows]
-            part = collate(chosen, pad_id=pad_id, device=self._device, dtype=self._dtype)
-            share = self._loss(part, denominators)
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += float(share.detach())
-            meters.grad_tokens += part.n_tokens
+        loss = sum(self._processes.gathered(self._backward(self._processes.share(minibatch), denominators)))
+        self._processes.sum_gradients(self._parameters)
+        n_tokens = sum(sample.n_tokens for sample in minibatch)
+        meters.grad_tokens += n_tokens
+        meters.forward_tokens += n_tokens if config.kl_weight else 0
         reached = [p for p in self._parameters if p.grad is not None]
         if not reached:
             raise InvalidInput(
@@ -143,6 +155,17 @@ class AgentPass:
             self._skip(loss, norm)
         self.figures.losses.append(loss)
         self.figures.norms.append(norm)
+
+    def _backward(self, rows: Sequence[Sample], denominators: Denominators) -> float:
+        """Gradients of these rows' share of the loss, micro-batch by micro-batch; → that share."""
+        loss, step = 0.0, self._step.config.micro_rows or max(1, len(rows))
+        for start in range(0, len(rows), step):
+            pad_id = self._learner.policy.tokenizer.pad_id
+            part = collate(rows[start : start + step], pad_id=pad_id, device=self._device, dtype=self._dtype)
+            share = self._loss(part, denominators)
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += float(share.detach())
+        return loss
 
     def _skip(self, loss: float, norm: float) -> None:
         progress = self._progress
@@ -185,7 +208,6 @@ class AgentPass:
             raise InvalidInput(
                 f"agent {self._learner.name!r} has no reference to measure a KL to; give it one or set kl_weight to 0"
             )
-        self._step.meters.forward_tokens += batch.n_tokens
         return reference.log_probs(
             batch.prompt_ids,
             batch.prompt_mask,

@@ -15,19 +15,13 @@ from facetrail.models.language.hacpo import HacpoConfig
 from facetrail.models.language.policy_losses import ClipConfig
 from facetrail.models.language.records import Finish, Prompt, Verdict
 from facetrail.models.language.tasks import open_task, open_tokenizer
+from facetrail.training.language.distributed import ALONE
+from facetrail.training.language.drawing import drawn, verified
 from facetrail.training.language.hacpo import Imitation, SharedRollouts
-from facetrail.training.language.hooks import (
-    Advantage,
-    Agent,
-    GroupAdvantage,
-    LossTerms,
-    NamedLoss,
-    PolicyLoss,
-    Step,
-    VerifierReward,
-)
+from facetrail.training.language.hooks import Advantage, Agent, LossTerms, PolicyLoss, Step
 from facetrail.training.language.loop_config import LoopConfig
 from facetrail.training.language.meters import Meters
+from facetrail.training.language.parts import GroupAdvantage, NamedLoss, PlainSampler, VerifierReward
 from facetrail.training.language.rollouts import Batch, PromptStream
 from facetrail.training.language.trainer import Trainer
 from facetrail.training.tracking import CURVES_FILE, Tracker, read_curves
@@ -83,9 +77,9 @@ def trainer_of(
 def step_of(agents: list[Agent], hook: SharedRollouts | None = None, *, number: int = 0) -> Step:
     """A step whose rollouts have been drawn and judged."""
     step = Step(number, CONFIG, PROMPTS[:4], agents, Meters())
-    trainer = trainer_of(agents, GroupAdvantage("grpo"), NamedLoss("gspo", CLIP))
     for agent in agents:
-        step.rollouts[agent.name] = trainer._rollouts(agent, step)
+        rollouts, _ = drawn(agent, step, PlainSampler(), policy_version=0, processes=ALONE)
+        step.rollouts[agent.name] = verified(agent, rollouts, step, VerifierReward(Evens()))
     if hook is not None:
         hook.after_rollouts(step)
     return step

@@ -9,6 +9,7 @@ from facetrail.eval.experiments.language_plan import LanguageExperiment, read_la
 from facetrail.eval.experiments.language_result import ArmScores, write_language_result
 from facetrail.models.errors import InvalidInput, NotFound
 from facetrail.training.language import experiment
+from facetrail.training.language.policy_recipe import ALGORITHMS
 
 
 @pytest.mark.parametrize(("name", "n_arms"), [("hacpo", 10), ("rl-core", 5)])
@@ -16,7 +17,7 @@ def test_the_declared_experiments_are_whole(name: str, n_arms: int) -> None:
     plan = read_language_experiment(name)
     assert len(plan.arms) == n_arms
     for arm in plan.arms.values():
-        assert arm.algorithm in {*experiment.ALGORITHMS, "hacpo", "imitation"}
+        assert arm.algorithm in {*ALGORITHMS, "hacpo", "imitation"}
 
 
 def test_an_unknown_experiment_is_not_found() -> None:
@@ -51,6 +52,11 @@ def test_a_small_run_writes_evidence_and_goes_on_where_it_stopped(
     assert first.arms["GSPO"].meters["optimiser_steps"] == 8
     assert first.arms["HACPO"].meters["optimiser_steps"] == 16
     assert 0 <= first.arms["HACPO"].measures["foreign_kept"][0] <= 1
+    at_start = {tuple(arm.measures["solved_by_one/start"]) for arm in first.arms.values()}
+    assert len(at_start) == 1, "the arms of a seed share their start"
+    assert f"before training {at_start.pop()[0]:.3f}" in first.notes
+    assert 0 <= first.arms["HACPO"].measures["solved_by_one/end"][0] <= 1
+    assert (tmp_path / "run" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     scores = sorted((tmp_path / "run" / "scores").iterdir())
     kept = scores[1].read_bytes()
     scores[0].unlink()

@@ -5,9 +5,10 @@ from contracts.bigram_policy import BigramPolicy
 
 from facetrail.models.language.policy_losses import ClipConfig
 from facetrail.models.language.records import Finish, Prompt, Verdict
-from facetrail.training.language.hooks import Agent, GroupAdvantage, NamedLoss, VerifierReward
+from facetrail.training.language.hooks import Agent
 from facetrail.training.language.loop_config import LoopConfig
 from facetrail.training.language.meters import Meters
+from facetrail.training.language.parts import GroupAdvantage, NamedLoss, VerifierReward
 from facetrail.training.language.rollouts import PromptStream
 from facetrail.training.language.trainer import Trainer
 

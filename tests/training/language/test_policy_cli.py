@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from contracts.bigram_policy import BigramPolicy
+from contracts.policy_server import PolicyServer, serving
 
 from facetrail.app.cli import main
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.language.opening import open_policy
-from facetrail.models.language.records import DrawKey, Sampling
+from facetrail.models.language.records import DrawKey, Rollout, Sampling
 from facetrail.models.language.tasks import open_task
 from facetrail.training.config import as_toml, read_recipe
-from facetrail.training.language import policy as policy_module
+from facetrail.training.language import run as run_module
+from facetrail.training.language import start as start_module
 from facetrail.training.language.policy import DEFAULTS, train
 from facetrail.training.language.policy_recipe import ALGORITHMS, PolicyRecipe
 from facetrail.training.run_folder import RECIPE_FILE
@@ -51,6 +54,7 @@ def test_every_algorithm(algorithm: str, tmp_path: Path, capsys: pytest.CaptureF
     assert [point["rollout_tokens"] > 0 for point in report["curve"]] == [False, True, True]
     assert report["meters"]["n_rollouts"] == 2 * 16
     assert report["warm_start"]["steps"] == 20
+    assert (tmp_path / "run" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     rows = [row for row in read_curves(tmp_path / "run" / CURVES_FILE) if "train/loss" in row]
     assert all(row["train/ratio_error"] < 1e-5 for row in rows)  # cached sampling equals the full pass
     task = open_task("modchain", n=1)
@@ -78,7 +82,7 @@ def test_interrupted_run_ends_as_the_uninterrupted_one(tmp_path: Path, monkeypat
         """Stands for a process that was killed."""
 
     whole = train(tmp_path, tmp_path / "whole", overrides=SMALL, device="cpu")
-    real, calls = policy_module.measures_of, []
+    real, calls = start_module.measures_of, []
 
     def measures(*given: Any) -> dict[str, float]:
         calls.append(given)
@@ -86,7 +90,8 @@ def test_interrupted_run_ends_as_the_uninterrupted_one(tmp_path: Path, monkeypat
             raise Killed
         return real(*given)
 
-    monkeypatch.setattr(policy_module, "measures_of", measures)
+    for module in (start_module, run_module):
+        monkeypatch.setattr(module, "measures_of", measures)
     with pytest.raises(Killed):
         train(tmp_path, tmp_path / "run", overrides=SMALL, device="cpu")
     monkeypatch.undo()
@@ -116,6 +121,29 @@ def test_an_algorithm_brings_its_clip_and_aggregation_unless_they_are_set(tmp_pa
 def test_wrong_recipes(overrides: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=message):
         train(tmp_path, tmp_path / "run", overrides=[*SMALL, *overrides], device="cpu")
+
+
+def test_rollouts_from_a_server_of_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfStart(PolicyServer):
+        """Serves the warm-started policy, which the run leaves in its folder before it asks."""
+
+        def _written(self, asked: str | list[int], body: dict[str, Any]) -> Rollout:
+            self.policy = open_policy(str(tmp_path / "run" / "start"))
+            return super()._written(asked, body)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(OfStart(BigramPolicy([str(one) for one in range(10)]))) as server:
+        served = [f"endpoint.url={server.url}", "endpoint.model=start"]
+        moving = ["loop.lr=0.01", "loop.weight_decay=1.0"]  # by decay, should no chain be solved
+        said = train(tmp_path, tmp_path / "run", overrides=[*SMALL, *moving, *served], device="cpu")
+    report = json.loads(Path(said["report"]).read_bytes())
+    assert server.n_asked == report["meters"]["n_rollouts"] == 2 * 16
+    rows = [row for row in read_curves(tmp_path / "run" / CURVES_FILE) if "train/loss" in row]
+    assert [row["train/endpoint/recomputed"] for row in rows] == [0.0, 0.0]
+    assert rows[0]["train/ratio_error"] < 1e-5 < rows[1]["train/ratio_error"], "the server's weights were to stay"
+    with pytest.raises(InvalidInput, match="which model"):
+        train(tmp_path, tmp_path / "other", overrides=[*SMALL, f"endpoint.url={server.url}"], device="cpu")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow

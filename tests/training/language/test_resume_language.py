@@ -15,8 +15,9 @@ from facetrail.models.errors import Conflict
 from facetrail.models.language.policy_losses import ClipConfig
 from facetrail.models.language.records import Finish, Prompt, Verdict
 from facetrail.training import state as state_module
-from facetrail.training.language.hooks import Agent, GroupAdvantage, NamedLoss, Scheduler, Step, VerifierReward
+from facetrail.training.language.hooks import Agent, Scheduler, Step
 from facetrail.training.language.loop_config import LoopConfig
+from facetrail.training.language.parts import GroupAdvantage, NamedLoss, VerifierReward
 from facetrail.training.language.rollouts import PromptStream, Sample, from_plain, to_plain
 from facetrail.training.language.trainer import Trainer
 from facetrail.training.state import TENSORS_FILE, checkpoint_folders

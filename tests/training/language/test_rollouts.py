@@ -9,7 +9,8 @@ import torch
 
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.language.records import Prompt, Rollout, Verdict
-from facetrail.training.language.hooks import Agent, Reward, Step, WeightedReward
+from facetrail.training.language.hooks import Agent, Reward, Step
+from facetrail.training.language.parts import WeightedReward
 from facetrail.training.language.rollouts import (
     PromptStream,
     Sample,

@@ -15,22 +15,9 @@ from facetrail.models.language.huggingface import AdapterConfig, with_adapter
 from facetrail.models.language.policy_losses import Aggregation, ClipConfig, PolicyTerms
 from facetrail.models.language.records import Finish, Prompt, Rollout, Verdict
 from facetrail.models.language.vocabulary import WordTokenizer
-from facetrail.training.language.hooks import (
-    Agent,
-    GroupAdvantage,
-    LossTerms,
-    NamedLoss,
-    PlainSampler,
-    PolicyLoss,
-    Reward,
-    Sampler,
-    Scheduler,
-    Step,
-    Update,
-    VerifierReward,
-    WeightedReward,
-)
+from facetrail.training.language.hooks import Agent, LossTerms, PolicyLoss, Reward, Sampler, Scheduler, Step, Update
 from facetrail.training.language.loop_config import LoopConfig
+from facetrail.training.language.parts import GroupAdvantage, NamedLoss, PlainSampler, VerifierReward, WeightedReward
 from facetrail.training.language.rollouts import Batch, PromptStream, Sample, from_plain, log_probs_of, to_plain
 from facetrail.training.language.trainer import Trainer
 
