@@ -1,11 +1,12 @@
 """`facetrail experiment adalign`: every arm on every task under every seed, judged without and with target labels.
 
 An arm on a task under a seed is one unit: fitted, judged, its scores written to the run folder. A run that was stopped
-goes on with the first unit that has none, from its newest checkpoint; what a unit needs no longer is removed.
+goes on with the first unit that has none. Of a fit only figures stay: weights and trace of all would fill a disk.
 """
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
@@ -33,7 +34,6 @@ from facetrail.training.graph.adalign import distance_before_and_after, learned_
 from facetrail.training.graph.adapt import Fitted
 from facetrail.training.graph.methods import DomainAdapter, method_recipe
 from facetrail.training.run_folder import open_run
-from facetrail.training.tracking import CURVES_FILE, Tracker, read_curves
 
 PICTURES = "pictures"
 
@@ -71,30 +71,58 @@ class _Course:
         name = f"{_slug(arm)}_{_slug(task)}_{seed}"
         path, folder = self._out / "scores" / f"{name}.json", self._out / "fits" / name
         if not path.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
             found = self._done(arm, task, seed, folder)
             path.parent.mkdir(exist_ok=True)
             write_durably(path, json.dumps(found).encode())
-        for done_with in ("checkpoints", "trace"):
-            shutil.rmtree(folder / done_with, ignore_errors=True)
+            shutil.rmtree(folder)
         kept: dict[str, Any] = json.loads(path.read_bytes())
         return kept
 
     def _done(self, arm: str, task: str, seed: int, folder: Path) -> dict[str, Any]:
         planned = self._plan.arms[arm]
-        values = {**self._plan.set, **planned.set, "seed": seed}
+        values = {**self._plan.set, **planned.set, "seed": seed, "checkpoint_every": 10_000}  # at the end alone
         recipe = method_recipe(planned.method, tuple(f"{key}={value}" for key, value in values.items()))
         source, labelled = (self._graph(name) for name in self._plan.tasks[task])
         if labelled.y is None:
             raise InvalidInput(f"the target of {task} has no labels to judge by; choose another graph")
-        target, adapter = labelled.unlabelled(), DomainAdapter(recipe)
-        with Tracker(folder, total=recipe.epochs, quiet=True) as tracker:
-            model = adapter.fit(source, target, folder=folder, tracker=tracker, resume=True)
+        target, adapter, recorded = labelled.unlabelled(), DomainAdapter(recipe), _Recorded(recipe.trace_every)
+        model = adapter.fit(source, target, folder=folder, tracker=recorded)
         return {
             **_scores(adapter.fitted, model, target, labelled),
             **_distances(adapter.fitted, model, target, labelled, folder),
-            "seconds_per_epoch": _seconds_per_epoch(read_curves(folder / CURVES_FILE)),
+            "cpu_seconds_per_epoch": recorded.seconds_per_epoch,
             "epochs": recipe.epochs,
+            "curve": recorded.curve,
         }
+
+
+class _Recorded:
+    """A `Recorder` that keeps every n-th epoch's figures and the processor time of all."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._at: list[float] = []
+        self.curve: list[dict[str, float]] = []
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Median of the processor seconds between consecutive epochs; few have an evaluation between them."""
+        return float(median(b - a for a, b in pairwise(self._at)))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Evaluations are left out: the trace holds more."""
+        if "train/loss" not in values:
+            return
+        self._at.append(time.process_time())
+        if step % self._every == 0:
+            self.curve.append({"epoch": step, **{name.removeprefix("train/"): v for name, v in values.items()}})
+
+    def note(self, step: int, text: str) -> None:
+        """Nothing: a step that is not finite ends the fit."""
+
+    def rewind(self, step: int) -> None:
+        """A unit begins once."""
 
 
 def _scores(fitted: Fitted, model: AdaptedModel, target: GraphData, labelled: GraphData) -> dict[str, Any]:
@@ -159,13 +187,6 @@ def _spectrum(course: _Course, arm: str, task: str, seeds: Sequence[int]) -> Spe
         for name in kept[0]["classes"]
     }
     return Spectrum(np.concatenate([one["lengths"] for one in kept]), classes)
-
-
-def _seconds_per_epoch(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Median wall time between the rows of consecutive epochs; those that an evaluation or a stop parts weigh nothing."""
-    epochs = [row for row in rows if "train/loss" in row]
-    apart = [b["seconds"] - a["seconds"] for a, b in pairwise(epochs) if b["seconds"] >= a["seconds"]]
-    return float(median(apart)) if apart else 0.0
 
 
 def _files(plan: GraphExperiment) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """ADAlign in the loop: it transfers, no target label reaches it, weight 0 is the source alone, resuming is exact."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from facetrail.eval.evidence import read_result
+from facetrail.eval.experiments.graph_plan import GraphDemand, GraphExperiment, read_graph_experiment
+from facetrail.eval.experiments.graph_result import NOT_FAIR, PartScores, write_graph_result
+from facetrail.eval.graph_data import KNOWN
 from facetrail.models.errors import InvalidInput, NotFound
 from facetrail.models.graph.encoder import GraphEncoder
 from facetrail.models.graph.graph_data import GraphData, build_graph
 from facetrail.models.graph.propagation import graph_tensors
 from facetrail.models.graph.spectral import gaussian_frequencies, nsd
+from facetrail.training.graph import adalign_experiment
 from facetrail.training.graph.adalign import (
     AdalignRecipe,
     SpectralAlignment,
@@ -171,3 +177,100 @@ def test_the_toy_transfer(pairs: list[Pair]):
         for method, more in (("adalign", ("weight=1",)), ("source-only", ()))
     )
     assert np.mean(with_) <= np.mean(without) / 3
+
+
+def few(plan: GraphExperiment) -> GraphExperiment:
+    arms = ("source-only 10/10", "ADAlign 10/10", "ADAlign SVD")
+    parts = {
+        name: plan.parts[name].model_copy(
+            update={
+                "arms": arms,
+                "compared": (("ADAlign 10/10", "source-only 10/10"), ("ADAlign SVD", "source-only 10/10")),
+                "demands": tuple(d for d in plan.parts[name].demands if d.b),
+            }
+        )
+        for name in ("citation",)
+    }
+    return plan.model_copy(update={"parts": parts})
+
+
+def test_the_declared_experiment_is_whole():
+    plan = read_graph_experiment("adalign")
+    assert [len(part.arms) for part in plan.parts.values()] == [9, 9, 11]
+    assert [(len(part.tasks), len(part.seeds)) for part in plan.parts.values()] == [(6, 3), (6, 5), (3, 3)]
+    assert all(graph in KNOWN for pair in plan.tasks.values() for graph in pair)
+    for arm in plan.arms.values():
+        recipe = method_recipe(arm.method, tuple(f"{key}={value}" for key, value in {**plan.set, **arm.set}.items()))
+        assert (recipe.lr, recipe.dropout, recipe.epochs, recipe.dim) == (0.005, 0.5, 100, 128)
+    with pytest.raises(ValueError, match="not among its arms"):
+        GraphExperiment.model_validate({**plan.model_dump(), "arms": {}})
+
+
+def test_a_small_run_writes_evidence_and_pictures_and_goes_on_where_it_stopped(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan = few(read_graph_experiment("adalign"))
+    monkeypatch.setattr(adalign_experiment, "read_graph_experiment", lambda _: plan)
+    out = tmp_path / "run"
+    adalign_experiment.run(data_folder, out, smoke=True)
+    first = read_result(out / "adalign.json")
+    measures = first.arms["ADAlign 10/10"].measures
+    assert measures[NOT_FAIR][0] >= measures["final micro"][0]
+    assert {"final macro", "EMA micro", "EMA macro", "InfoMax micro", "InfoMax macro"} <= measures.keys()
+    assert all(0 < measure[0] <= 1 for name, measure in measures.items() if name != "best epoch less final")
+    assert first.arms["ADAlign SVD"].meters["epochs"] == 30
+    assert first.arms["ADAlign SVD"].meters["cpu_seconds_per_epoch"] > 0
+    assert {file.name for file in (out / "pictures").iterdir()} == {
+        f"citation_{picture}.png" for picture in ("arms", "tasks", "frequencies")
+    }
+    assert not list((out / "fits").iterdir()), "of a fit only figures stay"
+    unit = sorted((out / "scores").iterdir())
+    assert len(unit) == 3
+    kept_figures = json.loads(unit[0].read_bytes())
+    assert [row["epoch"] for row in kept_figures["curve"]] == [10, 20, 30]
+    assert "mean_frequency" in kept_figures["curve"][0]
+    spectrum = kept_figures["spectrum"]
+    assert len(spectrum["lengths"]) == 16
+    assert [len(side) for side in spectrum["classes"]["class-0"]] == [16, 16]
+    kept = unit[1].stat().st_mtime_ns
+    unit[0].unlink()
+    adalign_experiment.run(data_folder, out, smoke=True, resume=True)
+    assert unit[1].stat().st_mtime_ns == kept
+    again = read_result(out / "adalign.json")
+    assert {name: arm.measures for name, arm in again.arms.items()} == {
+        name: arm.measures for name, arm in first.arms.items()
+    }
+
+
+@pytest.mark.parametrize(("gains", "met"), [((0.03, 0.03), True), ((0.06, -0.04), False)])
+def test_demands_are_judged_by_mean_by_tasks_and_by_the_worst_task(
+    tmp_path: Path, gains: tuple[float, float], met: bool
+):
+    plan = few(read_graph_experiment("adalign"))
+    part = plan.parts["citation"].model_copy(
+        update={
+            "tasks": ("A→C", "C→A"),
+            "demands": (
+                *(d.model_copy(update={"least": min(d.least, 2)}) for d in plan.parts["citation"].demands),
+                GraphDemand(a="ADAlign 10/10", task="A→C", least=50.0 + 100 * gains[0] + 1e-6),
+            ),
+        }
+    )
+    units = {}
+    for arm in part.arms:
+        for task, gain in zip(part.tasks, gains, strict=True):
+            for seed in part.seeds:
+                value = 0.5 + 0.001 * seed + (gain if arm == "ADAlign 10/10" else 0)
+                moments = {moment: {"micro": value, "macro": value} for moment in ("final", "ema", "infomax", "best")}
+                units[arm, task, seed] = {**moments, "epochs": 100, "cpu_seconds_per_epoch": 0.1}
+    path = write_graph_result(plan, "citation", PartScores(part, part.seeds, units), command="x", folder=tmp_path)
+    written = read_result(path)
+    rows = [row for row in written.comparisons if row.demand]
+    mean, macro, above, worst, alone = rows
+    assert (mean.met, macro.met, above.met, worst.met) == (met, met, met, met)
+    assert alone.met, "the seeds' mean is 0.1 points above the demand"
+    assert mean.difference == pytest.approx(sum(gains) / 2, abs=1e-6)
+    tested = [row for row in written.comparisons if row.p is not None and not row.demand]
+    assert all(row.p_holm is not None and row.p_holm >= row.p for row in tested)
+    assert ("loses on C→A (-4.00)" in written.notes) is not met
+    assert "Published, best epoch and search per task on target labels: ADAlign, the paper: A→C 82.21" in written.notes
