@@ -16,12 +16,14 @@ RECIPES = {
     "hacpo": "facetrail.training.language.hacpo_train:train",
     "recommender": "facetrail.training.recommend.recommender:train",
     "hints": "facetrail.training.recommend.hints:train",
+    "hint-language": "facetrail.training.recommend.hint_language:train",
 }
 """Name → the function that fits it: (data, out, *, overrides, resume, seed, device) → what came out."""
 EXPERIMENTS = {
     "unifar": "facetrail.training.text.unifar_experiment:run",
     "rl-core": "facetrail.training.language.experiment:run_rl_core",
     "hacpo": "facetrail.training.language.experiment:run_hacpo",
+    "hints": "facetrail.training.recommend.hints_experiment:run",
     "adalign": "facetrail.training.graph.adalign_experiment:run",
 }
 """Name → the function that compares its arms: (data, out, *, smoke, seeds, resume) → what came out."""
@@ -103,7 +105,9 @@ def _load(target: str) -> Callable[..., Mapping[str, Any]]:
 
 
 def show_summary(summary: Mapping[str, Any], *, as_json: bool) -> None:
-    """Prints what came out."""
+    """Prints what came out; nothing in the processes of a run that leave that to the first."""
+    if not summary:
+        return
     if as_json:
         typer.echo(json.dumps(summary, ensure_ascii=False, default=str))
         return

@@ -76,6 +76,14 @@ class Watched:
         self.name, self._task = task.name, task
         self.rewards: list[float] = []
 
+    def prompts(self, n: int, *, seed: int, split: str = "train") -> list[Prompt]:
+        """The task's items."""
+        return self._task.prompts(n, seed=seed, split=split)
+
+    def canonical(self, prompt: Prompt) -> str:
+        """The task's solution."""
+        return self._task.canonical(prompt)
+
     def verify(self, prompt: Prompt, completion: str, finish: Finish) -> Verdict:
         """The task's verdict."""
         verdict = self._task.verify(prompt, completion, finish)

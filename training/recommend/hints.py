@@ -13,7 +13,14 @@ import numpy as np
 
 from facetrail.eval.recommend_knowledge import LinkedGraph, PairsData, load_pairs, pairs_graph
 from facetrail.eval.recommend_metrics import auc, user_auc
-from facetrail.models.checkpoint import save_model
+from facetrail.models.recommend.hint_model import (
+    HintModel,
+    fit_blend,
+    log_odds,
+    save_hint_model,
+    with_guest,
+)
+from facetrail.models.recommend.hints import HintNetwork
 from facetrail.models.recommend.knowledge import Attributes, build_attributes
 from facetrail.models.recommend.pairwise_baselines import (
     fit_bias_logistic,
@@ -29,7 +36,7 @@ from facetrail.training.text.unifar import torch_device
 from facetrail.training.tracking import Tracker
 
 DEFAULTS = Path(__file__).with_suffix(".toml")
-MODEL_FOLDER, KIND = "model", "hints"
+MODEL_FOLDER = "model"
 LICENCE = (
     "Trained on MovieLens 1M, DBpedia and Freebase through MovieLens 100k; the MovieLens data is for research use."
 )
@@ -66,11 +73,9 @@ def train(
     figures = {"validation": dict(result.measures)}
     for name, scoring in (("frozen", frozen), ("rolling", rolling)):
         figures[f"test_{name}"] = scoring(rows, attributes, rows.test).measures(network)
-    save_model(
+    save_hint_model(
         out / MODEL_FOLDER,
-        kind=KIND,
-        config=recipe.network,
-        tensors={name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()},
+        served(pairs, rows, attributes, network),
         trained_on=hashes,
         figures={f"{part} {name}": value for part, found in figures.items() for name, value in found.items()},
         licence=LICENCE,
@@ -85,6 +90,18 @@ def train(
         "averages_rolling": baselines(rows, is_rolling=True),
         "graph": describe(pairs, linked, attributes),
     }
+
+
+def served(pairs: PairsData, rows: Rows, attributes: Attributes, network: HintNetwork) -> HintModel:
+    """The fitted network with all that serving needs; its blend is fitted on validation."""
+    logistic, log = fit_bias_logistic(rows.log), rows.log
+    validation = rows.validation
+    biases = log_odds(logistic.probabilities(log, validation, frozen_cuts(validation, log)))
+    logits = frozen(rows, attributes, validation)(network).logits
+    blend = fit_blend(biases, logits, validation.labels)
+    return HintModel(
+        with_guest(network, attributes), attributes, pairs.users, pairs.items, pairs.titles, rows.train, logistic, blend
+    )
 
 
 def baselines(rows: Rows, *, is_rolling: bool) -> dict[str, dict[str, float]]:

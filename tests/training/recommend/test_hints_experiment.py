@@ -1,0 +1,137 @@
+"""The experiment on hints: a small run of every arm, its evidence, going on after a stop, and tests over users."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facetrail.eval.evidence import read_result
+from facetrail.eval.experiments.hints_plan import HintsExperiment, read_hints_experiment
+from facetrail.eval.recommend_metrics import auc, user_auc
+from facetrail.eval.user_significance import UserBootstrap, interval, swap_test, user_test
+from facetrail.models.errors import Conflict
+from facetrail.training.recommend import hints_experiment
+from facetrail.training.recommend.hint_material import miniature, sample_by_user
+from facetrail.training.recommend.hints_experiment import run
+
+
+def test_the_declared_experiment_holds_the_arms_of_its_claim():
+    plan = read_hints_experiment()
+    assert {arm.slot for arm in plan.arms.values()} == {
+        "none", "all", "all-cut", "random", "frequent", "own", "collaborative", "pidlr", "triples"
+    }  # fmt: skip
+    assert [(one.a, one.b) for one in plan.comparisons] == [
+        ("PIDLR", "text only"),
+        ("PIDLR", "all attributes"),
+        ("PIDLR", "random 5"),
+        ("PIDLR", "frequent 5"),
+        ("PIDLR + logistic", "bias logistic"),
+    ]
+    with pytest.raises(ValueError, match="not among the arms"):
+        HintsExperiment.model_validate({**plan.model_dump(), "blends": {"x": "nothing"}})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a smoke run."""
+    out = tmp_path_factory.mktemp("hints") / "run"
+    run(out.parent, out, smoke=True)
+    return out
+
+
+def test_a_small_run_writes_evidence_of_every_arm(done: Path):
+    plan, found = read_hints_experiment(), read_result(done / "hints.json")
+    assert set(found.arms) == set(plan.every_arm)
+    assert "not pretrained" in found.notes
+    text, hints = found.arms["text only"], found.arms["PIDLR"]
+    assert text.meters["tokens_per_prompt"] < hints.meters["tokens_per_prompt"]
+    assert text.meters["optimiser_steps"] == hints.meters["optimiser_steps"] == 2
+    assert {"AUC frozen", "UAUC rolling", "AUC frozen, overlap 1 to 3"} <= set(hints.measures)
+    assert "AUC frozen, all rows" in found.arms["discovery + logistic"].measures
+    assert sum(row.p_holm is not None for row in found.comparisons) == 10
+    scores = json.loads((done / "scores" / "text-only-1.json").read_bytes())
+    assert len(set(scores["frozen"])) > 1
+
+
+def test_the_closed_forms_of_the_miniature_are_those_of_their_module(done: Path):
+    rows = miniature().rows
+    counts = np.bincount(rows.train.items, minlength=rows.n_items)
+    sums = np.bincount(rows.train.items, weights=rows.train.labels, minlength=rows.n_items)
+    means = (sums + 5 * rows.train.labels.mean()) / (counts + 5)
+    found = read_result(done / "hints.json").arms["item mean"].measures["AUC frozen, all rows"][0]
+    assert found == pytest.approx(auc(means[rows.test.items], rows.test.labels), abs=1e-6)
+
+
+def test_a_run_goes_on_with_the_unit_that_is_missing(done: Path):
+    with pytest.raises(Conflict):
+        run(done.parent, done, smoke=True)
+    first = read_result(done / "hints.json")
+    kept = {path.name: path.read_bytes() for path in (done / "scores").iterdir()}
+    assert len(kept) == 15
+    (done / "scores" / "pidlr-1.json").unlink()
+    run(done.parent, done, smoke=True, resume=True)
+    again = read_result(done / "hints.json")
+    assert {name: arm.measures for name, arm in again.arms.items()} == {n: a.measures for n, a in first.arms.items()}
+    assert {p.name for p in (done / "scores").iterdir() if p.read_bytes() != kept[p.name]} <= {"pidlr-1.json"}
+
+
+def test_the_sample_takes_the_same_share_of_every_user():
+    rows = miniature().rows.test
+    chosen = sample_by_user(rows, len(rows) // 2, rng=np.random.default_rng(0))
+    assert sorted(set(chosen.tolist())) == chosen.tolist()
+    every, taken = (np.bincount(users, minlength=8) for users in (rows.users, rows.users[chosen]))
+    assert (np.abs(taken - every / 2)[every >= 4] <= 1).all()
+    assert (taken >= np.minimum(every, 2)).all()
+
+
+def _planted(gain: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """40 users of 20 rows; system b is a noisy view of the labels, a one that knows more by `gain`."""
+    rng = np.random.default_rng(3)
+    users, labels = np.repeat(np.arange(40), 20), rng.integers(2, size=800).astype(float)
+    b = labels + rng.normal(0, 2, (2, 800))
+    return users, labels, b + gain * labels, b
+
+
+def test_a_gain_is_seen_over_users_and_equal_systems_are_equal():
+    users, labels, a, b = _planted(1.0)
+    rng = np.random.default_rng(0)
+    bootstrap = UserBootstrap(users, labels, rng=rng, n_resamples=200)
+    drawn = bootstrap.measures(a) - bootstrap.measures(b)
+    for column in (0, 1):
+        low, high = interval(drawn[:, column])
+        assert 0 < low < high
+    assert swap_test(users, labels, a, b, rng=rng, n_randomisations=200) == pytest.approx(1 / 201)
+    assert user_test(users, labels, a, b, rng=rng, n_randomisations=200) == pytest.approx(1 / 201)
+    assert swap_test(users, labels, b, b, rng=rng, n_randomisations=50) == 1.0
+
+
+def test_a_resample_of_every_user_once_has_the_measures_of_the_rows():
+    users, labels, a, _ = _planted(0.5)
+    bootstrap = UserBootstrap(users, labels, rng=np.random.default_rng(0), n_resamples=1)
+    bootstrap._counts = np.ones((1, 40))
+    expected = [
+        np.mean([auc(row, labels) for row in a]),
+        np.mean([user_auc(users, row, labels).mean for row in a]),
+    ]
+    np.testing.assert_allclose(bootstrap.measures(a)[0], expected, atol=1e-12)
+
+
+def test_a_users_own_level_widens_the_interval_over_users():
+    """One row's label says what the user's others are: 10 users with 40 rows know less than 400 rows would."""
+    rng = np.random.default_rng(1)
+    users, level = np.repeat(np.arange(10), 40), np.repeat(rng.normal(size=10), 40)
+    labels = (rng.random(400) < 1 / (1 + np.exp(-3 * level))).astype(float)
+    scores = (level + rng.normal(0, 0.1, 400))[None]
+    widths = []
+    for groups in (users, np.arange(400) // 2):
+        bootstrap = UserBootstrap(groups, labels, rng=np.random.default_rng(0), n_resamples=200)
+        low, high = interval(bootstrap.measures(scores)[:, 0])
+        widths.append(high - low)
+    assert widths[0] > 1.5 * widths[1]
+
+
+def test_smaller_keeps_every_arm():
+    plan = read_hints_experiment()
+    small = hints_experiment.smaller(plan)
+    assert (small.arms, small.language_model) == (plan.arms, "tiny")

@@ -1,0 +1,221 @@
+"""The run folder of the experiment on hints, and its units: one arm under one seed.
+
+A unit is the scores that an arm gave, written whole; a run that was stopped goes on with the first one that is missing.
+Arms of one seed share rows to learn from, the language model's first weights and the discovery network.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from facetrail.eval.experiments.hints_plan import CLOSED, HintsExperiment, LanguageArm
+from facetrail.indexing.durable import write_durably
+from facetrail.models.language.causal import LocalPolicy, TinyPolicy
+from facetrail.models.language.causal_policy import CausalPolicy
+from facetrail.models.language.vocabulary import WordTokenizer
+from facetrail.models.recommend.hint_answers import prefer
+from facetrail.models.recommend.hint_model import SeenRows, log_odds
+from facetrail.models.recommend.hint_prompts import NO, YES, Asked, HintPrompts, PairPrompt, TokenCounts
+from facetrail.models.recommend.hint_reasoner import base_folder
+from facetrail.models.recommend.hint_statistics import Evidence
+from facetrail.models.recommend.hints import HintNetwork
+from facetrail.models.recommend.pairwise_baselines import fit_bias_logistic, item_and_user_mean, item_mean
+from facetrail.models.recommend.time_blocks import EventLog, Floats, Ints, Ratings, frozen_cuts, rolling_cuts
+from facetrail.training.config import read_recipe
+from facetrail.training.recommend.hint_batches import HintsRecipe
+from facetrail.training.recommend.hint_fit import build_network, fit_discovery
+from facetrail.training.recommend.hint_material import HintMaterial, sample_by_user
+from facetrail.training.recommend.hint_tuning import TuningConfig, shots, tune, written
+from facetrail.training.recommend.hints import DEFAULTS
+
+TINY = "tiny"
+SAMPLE_SEED = 11
+PARTS = ("validation", "frozen", "rolling")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one discovery network found: rows to learn from with their labels, and the rows of each part."""
+
+    shots: list[Asked]
+    labels: Floats
+    parts: Mapping[str, list[Asked]]
+
+
+class HintCourse:
+    """What the units share."""
+
+    def __init__(self, plan: HintsExperiment, material: HintMaterial, out: Path, *, device: torch.device) -> None:
+        self._plan, self._material, self._out, self._device = plan, material, out, device
+        rows = material.rows
+        self.test = sample_by_user(rows.test, plan.n_test, rng=np.random.default_rng(SAMPLE_SEED))
+        self.validation = sample_by_user(rows.validation, plan.n_validation, rng=np.random.default_rng(SAMPLE_SEED))
+        self._read: tuple[tuple[str, int], Reading] | None = None
+
+    def closed(self) -> None:
+        """The arms that no seed changes."""
+        logistic = fit_bias_logistic(self._material.rows.log)
+        scorers: dict[str, Callable[[EventLog, Ratings, Ints], Floats]] = {
+            "item mean": item_mean,
+            "item + user mean": item_and_user_mean,
+            "bias logistic": lambda log, part, cuts: log_odds(logistic.probabilities(log, part, cuts)),
+        }
+        for name, scored in scorers.items():
+            if not self._path(name, 0).is_file():
+                self._keep(name, 0, self._everywhere(scored))
+
+    def discovery(self, seed: int) -> None:
+        """The network alone."""
+        if self._path("discovery", seed).is_file():
+            return
+        network, attributes = self._network({}, seed), self._material.attributes
+        start = time.monotonic()
+
+        def scored(log: EventLog, part: Ratings, cuts: Ints) -> Floats:
+            return SeenRows(network, Evidence(log, attributes), part.users, part.items, cuts).logits
+
+        self._keep("discovery", seed, self._everywhere(scored), seconds=time.monotonic() - start)
+
+    def language(self, name: str, seed: int) -> None:
+        """A language model tuned on an arm's prompts, unless it has been done."""
+        if self._path(name, seed).is_file():
+            return
+        arm, reading = self._plan.arms[name], self._reading(self._plan.arms[name], seed)
+        config = self._tuning(seed)
+
+        def texts(counts: TokenCounts) -> dict[str, list[PairPrompt]]:
+            prompts = HintPrompts(self._material.titles, self._material.attributes, counts, self._plan.prompt)
+            found = {part: written(prompts, asked, arm.slot, seed=seed) for part, asked in reading.parts.items()}
+            return {"shots": written(prompts, reading.shots, arm.slot, seed=seed, dropout=config.hint_dropout), **found}
+
+        policy, prompts = self._policy(texts, seed)
+        start = time.monotonic()
+        meters = tune(policy, prompts["shots"], reading.labels, config)
+        tuned = time.monotonic()
+        scores = {part: np.array([prefer(policy, prompt.text) for prompt in prompts[part]]) for part in PARTS}
+        n = sum(len(prompts[part]) for part in PARTS)
+        lengths = [prompt.n_tokens for prompt in prompts["frozen"]]
+        self._keep(
+            name, seed, scores,
+            tokens_per_prompt=float(np.mean(lengths)), optimiser_steps=meters.optimiser_steps,
+            grad_tokens=meters.grad_tokens, tuning_seconds=tuned - start,
+            seconds_per_100_prompts=100 * (time.monotonic() - tuned) / n,
+        )  # fmt: skip
+
+    def kept(self, name: str, seed: int) -> dict[str, Any]:
+        """The scores of a unit: part → (n,), `frozen_all` and `rolling_all` where it scored every row, and meters."""
+        found: dict[str, Any] = json.loads(self._path(name, 0 if name in CLOSED else seed).read_bytes())
+        return found
+
+    def strata(self) -> dict[str, np.ndarray]:
+        """Of the sample, under frozen knowledge: how many of the item's attributes the user met, and what is cold."""
+        rows, attributes = self._material.rows, self._material.attributes
+        part, log = rows.test.take(self.test), rows.log
+        met: dict[int, set[int]] = {}
+        for user in np.unique(part.users).tolist():
+            seen = log.events.items[log.history(user, len(log))]
+            met[user] = set(attributes.spread(seen)[1].tolist())
+        overlap = np.array(
+            [
+                len(met[u].intersection(attributes.of(i).tolist()))
+                for u, i in zip(part.users.tolist(), part.items.tolist(), strict=True)
+            ]
+        )
+        cuts = np.full(len(part), len(log))
+        unseen = log.of_users(part.users, cuts).counts == 0
+        return {
+            "overlap 0": overlap == 0,
+            "overlap 1 to 3": (overlap > 0) & (overlap <= 3),
+            "overlap above 3": overlap > 3,
+            "users unseen in training": unseen,
+            "users seen in training": ~unseen,
+            "items with fewer than 5 events": log.of_items(part.items, cuts).counts < 5,
+        }
+
+    def _everywhere(self, scored: Callable[[EventLog, Ratings, Ints], Floats]) -> dict[str, Floats]:
+        rows = self._material.rows
+        log, full, validation = rows.log, rows.full_log, rows.validation.take(self.validation)
+        frozen = scored(log, rows.test, frozen_cuts(rows.test, log))
+        rolling = scored(full, rows.test, rolling_cuts(rows.test, full))
+        return {
+            "validation": scored(log, validation, frozen_cuts(validation, log)),
+            "frozen": frozen[self.test],
+            "rolling": rolling[self.test],
+            "frozen_all": frozen,
+            "rolling_all": rolling,
+        }
+
+    def _reading(self, arm: LanguageArm, seed: int) -> Reading:
+        """Found once for the arms in a row that share it."""
+        key = (json.dumps(arm.network, sort_keys=True), seed)
+        if self._read is not None and self._read[0] == key:
+            return self._read[1]
+        network, rows, attributes = self._network(arm.network, seed), self._material.rows, self._material.attributes
+        learnt, labels = shots(rows, attributes, network, self._tuning(seed))
+        log, full = rows.log, rows.full_log
+        validation, test = rows.validation.take(self.validation), rows.test.take(self.test)
+        parts = {}
+        for name, events, part, cuts in (
+            ("validation", log, validation, frozen_cuts(validation, log)),
+            ("frozen", log, test, frozen_cuts(test, log)),
+            ("rolling", full, test, rolling_cuts(test, full)),
+        ):
+            seen = SeenRows(network, Evidence(events, attributes), part.users, part.items, cuts)
+            parts[name] = seen.asked(np.arange(len(part)))
+        self._read = (key, Reading(learnt, labels, parts))
+        return self._read[1]
+
+    def _network(self, changes: Mapping[str, Any], seed: int) -> HintNetwork:
+        """A discovery network, fitted once and kept."""
+        recipe = read_recipe(DEFAULTS, HintsRecipe, self._plan.discovery)
+        recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update=dict(changes))})
+        recipe = recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"seed": seed})})
+        said = "-".join(f"{key}-{value}" for key, value in sorted(changes.items())).lower() or "full"
+        file = self._out / "discovery" / f"{said}-{seed}.safetensors"
+        rows, attributes = self._material.rows, self._material.attributes
+        if file.is_file():
+            network = build_network(rows, attributes, recipe, seed=seed, device=self._device)
+            network.load_state_dict(load_file(file, device=str(self._device)))
+            return network.eval()
+        network, _ = fit_discovery(rows, attributes, recipe, seed=seed, device=self._device)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".tmp")
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, draft)
+        draft.replace(file)
+        return network
+
+    def _policy(
+        self, texts: Callable[[TokenCounts], dict[str, list[PairPrompt]]], seed: int
+    ) -> tuple[CausalPolicy, dict[str, list[PairPrompt]]]:
+        """A fresh language model and its prompts; a tiny one knows the words of these prompts alone."""
+        name = self._plan.language_model
+        if name != TINY:
+            adapter = self._plan.adapter.model_copy(update={"seed": seed})
+            policy = LocalPolicy.open(base_folder(name), adapter=adapter, device=str(self._device), name=name)
+            return policy, texts(TokenCounts.of(policy))
+        found = texts(TokenCounts.of_words())
+        prompts = [prompt for part in found.values() for prompt in part]
+        tokenizer = WordTokenizer.of(sorted({YES, NO}.union(*(prompt.text.split() for prompt in prompts))))
+        context = max(prompt.n_tokens for prompt in prompts) + 1
+        return TinyPolicy.new(tokenizer, seed=seed, dim=16, n_layers=1, n_heads=2, context=context), found
+
+    def _tuning(self, seed: int) -> TuningConfig:
+        config = TuningConfig.model_validate(self._plan.tuning)
+        return config.model_copy(update={"fit": config.fit.model_copy(update={"seed": seed})})
+
+    def _keep(self, name: str, seed: int, scores: Mapping[str, Floats], **meters: float) -> None:
+        content = {part: values.tolist() for part, values in scores.items()} | {"meters": meters}
+        path = self._path(name, seed)
+        path.parent.mkdir(exist_ok=True)
+        write_durably(path, json.dumps(content).encode())
+
+    def _path(self, name: str, seed: int) -> Path:
+        slug = "-".join(name.lower().replace("+", "and").replace(",", "").split())
+        return self._out / "scores" / f"{slug}-{seed}.json"
