@@ -15,7 +15,7 @@ def adapt_command(
     source: Annotated[Path, Option(help="Labelled graph file, corpus folder or collection.", metavar="S")],
     target: Annotated[Path, Option(help="The same without labels; labels in it are not read.", metavar="T")],
     out: Annotated[Path, Option(help="Folder for what it makes: recipe, curves, model, predictions.", metavar="DIR")],
-    method: Annotated[str, Option(help="source-only, gcn, mmd, adversarial.")] = "source-only",
+    method: Annotated[str, Option(help="source-only, gcn, mmd, adversarial, adalign.")] = "source-only",
     selection: Annotated[
         Literal["final", "ema", "infomax", "entropy"] | None, Option(help="Which weights; left out: the recipe's.")
     ] = None,

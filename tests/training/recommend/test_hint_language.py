@@ -1,4 +1,4 @@
-"""`facetrail train hint-language`: a small language model is tuned beside a frozen discovery, and both open again."""
+"""`facetrail train hint-language`: a small language model is tuned beside a frozen discovery; both open to serve."""
 
 from dataclasses import replace
 from pathlib import Path
