@@ -37,7 +37,7 @@ def arms_by_choice(path: Path, scores: PartScores) -> Path:
         axis.set_yticks(range(len(arms)), arms)
         axis.invert_yaxis()
         axis.set(xlabel="Micro-F1 in hundredths, mean over tasks; bars of error: seeds", xlim=_limits(scores))
-        axis.legend(fontsize=7, loc="lower right")
+        figure.legend(fontsize=7, loc="outside lower center", ncols=len(bars))
 
     return _saved(path, draw, width=8.0, height=1.5 + 0.6 * len(scores.part.arms))
 

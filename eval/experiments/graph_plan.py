@@ -80,6 +80,8 @@ class GraphExperiment(_Closed):
             named = pairs | {d.b for d in part.demands if d.b}
             if unknown := sorted((named - arms) | (arms - self.arms.keys())):
                 raise ValueError(f"part {name!r}: {unknown[0]!r} is not among its arms")
+            if alone := [d.a for d in part.demands if d.of != "mean" and not d.b]:
+                raise ValueError(f"part {name!r}: a demand on the tasks of {alone[0]!r} needs an arm b")
             asked = {d.task for d in part.demands if d.task} | {t for row in part.published.values() for t in row}
             if unknown := sorted((asked - {*part.tasks}) | ({*part.tasks} - self.tasks.keys())):
                 raise ValueError(f"part {name!r}: {unknown[0]!r} is not among its tasks")

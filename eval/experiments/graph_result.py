@@ -65,7 +65,7 @@ def write_graph_result(
             }
             for arm in scores.part.arms
         },
-        comparisons=[_demanded(scores, demand) for demand in scores.part.demands] + _compared(scores),
+        comparisons=_comparisons(scores),
         seeds=scores.seeds,
         meter={"name": "epochs", "equal_within": 0},
         command=command,
@@ -90,32 +90,12 @@ def _measures(scores: PartScores, arm: str) -> dict[str, list[float]]:
     return {name: [round(float(value), 6) for value in values] for name, values in found.items()}
 
 
-def _demanded(scores: PartScores, demand: GraphDemand) -> ComparisonRow:
-    values: dict[str, Any] = {"a": demand.a, "b": demand.b or None}
-    label = f"{demand.task} final {demand.measure}".strip()
-    if demand.b and demand.of != "mean":
-        differences = scores.by_task(demand.a, demand.b, demand.measure)
-        if demand.of == "tasks_above":
-            n = sum(value > 0 for value in differences.values())
-            asked, met = f"above on at least {demand.least:g} of {len(differences)} tasks; on {n}", n >= demand.least
-        else:
-            task, worst = min(differences.items(), key=lambda entry: entry[1])
-            asked = f"at least {demand.least:+g} points on every task; {100 * worst:+.2f} on {task}"
-            met = 100 * worst >= demand.least
-        return ComparisonRow(**values, measure=label, demand=asked, met=met)
-    ours = scores.of(demand.a, demand.measure, task=demand.task)
-    if not demand.b:
-        asked = f"at least {demand.least:g} hundredths; {100 * ours.mean():.2f}"
-        return ComparisonRow(**values, measure=label, demand=asked, met=100 * float(ours.mean()) >= demand.least)
-    theirs = scores.of(demand.b, demand.measure, task=demand.task)
-    found = _paired(ours, theirs)
-    met = 100 * float((ours - theirs).mean()) >= demand.least
-    return ComparisonRow(**values, measure=label, demand=f"at least {demand.least:+g} points", met=met, **found)
+def _comparisons(scores: PartScores) -> list[ComparisonRow]:
+    """The declared pairs, Holm over the means of all of them; the first pair's tasks one by one; the other demands.
 
-
-def _compared(scores: PartScores) -> list[ComparisonRow]:
-    """The declared pairs, Holm over the means of all of them; the first pair's tasks one by one."""
-    rows = [
+    A demand on the mean of a declared pair stands in the pair's own row.
+    """
+    rows: list[dict[str, Any]] = [
         {"a": a, "b": b, "measure": f"final {m}", **_paired(scores.of(a, m), scores.of(b, m))}
         for a, b in scores.part.compared
         for m in ("micro", "macro")
@@ -123,12 +103,37 @@ def _compared(scores: PartScores) -> list[ComparisonRow]:
     tested = [row for row in rows if "p" in row]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = round(p, 6)
+    of_pair = {(row["a"], row["b"], row["measure"]): row for row in rows}
     for a, b in scores.part.compared[:1]:
         for task in scores.part.tasks:
             found = _paired(scores.of(a, "micro", task=task), scores.of(b, "micro", task=task))
             found.pop("p", None)
             rows.append({"a": a, "b": b, "measure": f"{task} final micro", **found})
+    for demand in scores.part.demands:
+        row = {"a": demand.a, "b": demand.b or None, "measure": f"{demand.task} final {demand.measure}".strip()}
+        own = of_pair.get((demand.a, demand.b, row["measure"])) if demand.of == "mean" else None
+        if own is None:
+            rows.append(own := row)
+        own |= _judged(scores, demand)
     return [ComparisonRow.model_validate(row) for row in rows]
+
+
+def _judged(scores: PartScores, demand: GraphDemand) -> dict[str, Any]:
+    """What is asked, and whether it is so."""
+    if demand.of == "mean":
+        value = 100 * float(scores.of(demand.a, demand.measure, task=demand.task).mean())
+        if not demand.b:
+            return {"demand": f"at least {demand.least:g} hundredths; {value:.2f}", "met": value >= demand.least}
+        value -= 100 * float(scores.of(demand.b, demand.measure, task=demand.task).mean())
+        return {"demand": f"at least {demand.least:+g} points; {value:+.2f}", "met": value >= demand.least}
+    differences = scores.by_task(demand.a, demand.b, demand.measure)
+    if demand.of == "tasks_above":
+        n = sum(value > 0 for value in differences.values())
+        asked = f"above on at least {demand.least:g} of {len(differences)} tasks; on {n}"
+        return {"demand": asked, "met": n >= demand.least}
+    task, worst = min(differences.items(), key=lambda entry: entry[1])
+    asked = f"at least {demand.least:+g} points on every task; {100 * worst:+.2f} on {task}"
+    return {"demand": asked, "met": 100 * worst >= demand.least}
 
 
 def _paired(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[str, Any]:
