@@ -78,6 +78,7 @@ def serving(server: PolicyServer) -> Iterator[PolicyServer]:
     """The server at work inside the block, on a free port."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
+        bound.listen()  # who asks before the thread has begun waits instead of being refused
         server.url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
         running = uvicorn.Server(uvicorn.Config(server.app(), log_level="error", lifespan="off"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [bound]})

@@ -35,7 +35,9 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory, cache: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACETRAIL_CACHE", str(cache))
         out = tmp_path_factory.mktemp("run") / "run"
-        return out, unifar.train(tiny_data, out, overrides=[*SHORT, "head_steps=6", "lr_head=1e-2"], device="cpu")
+        # So few steps: faster scales and a heavier split loss would only stir.
+        stages = ("head_steps=6", "lr_head=1e-2", "lr_scales=1e-2", "objective.split=1")
+        return out, unifar.train(tiny_data, out, overrides=[*SHORT, *stages], device="cpu")
 
 
 def test_the_model_opens_as_an_encoder_with_facets(trained: tuple[Path, dict[str, Any]]) -> None:
@@ -111,7 +113,7 @@ def test_every_arm_of_the_experiment_is_trained_and_judged(tiny_data: Path, tmp_
     out = tmp_path / "experiment"
     summary = unifar_experiment.run(tiny_data, out, smoke=True)
     evidence = Evidence.model_validate_json(Path(summary["result"]).read_bytes())
-    assert set(unifar_experiment.read_experiment().arms) == set(evidence.arms)
+    assert set(unifar_experiment.read_experiment().arms) <= set(evidence.arms)
     steps = {name: evidence.arms[name].meters["optimiser steps"] for name in ("U1", "UK", "B", "B2")}
     assert len(set(steps.values())) == 1
     judged = sorted((out / "scores").glob("*.json"))
