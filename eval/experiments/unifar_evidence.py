@@ -9,7 +9,7 @@ import numpy as np
 from facetrail.eval.evidence import Arm, ComparisonRow
 from facetrail.eval.experiments.unifar import Judged
 from facetrail.eval.experiments.unifar_plan import Demand, UnifarExperiment
-from facetrail.eval.experiments.unifar_probe import MEASURE, Probed
+from facetrail.eval.experiments.unifar_probe import ANNOTATED, MEASURE, Probed
 from facetrail.eval.experiments.unifar_sets import JudgedSet
 from facetrail.eval.retrieval import Comparison
 from facetrail.eval.significance import PairedComparison, compare_paired, holm
@@ -127,6 +127,19 @@ def probe_rows(experiment: UnifarExperiment, probed: Sequence[Probed], *, rng: n
             demand="shuffling hurts: difference > 0 and p < .05", met=hurt.difference > 0 and hurt.p < 0.05,
         ),
     ]  # fmt: skip
+    for one in (one for one in probed if one.arm == ANNOTATED):
+        text = "the base's mean of sentences whose roles annotators gave: how far the text of a role alone can go"
+        arms[f"{ANNOTATED}: {RIGHT}"] = Arm(description=text, measures={PROBE: [mean(one.right)]})
+        arms[f"{ANNOTATED}: {WRONG}"] = Arm(measures={PROBE: [mean(one.wrong)]})
+        bound = compare_paired(
+            np.array(one.right), np.array(one.wrong), rng=rng, n_randomisations=experiment.n_randomisations
+        )
+        rows.append(
+            ComparisonRow(
+                a=f"{ANNOTATED}: {RIGHT}", b=f"{ANNOTATED}: {WRONG}", measure=PROBE, difference=bound.difference,
+                interval=bound.interval, p=bound.p,
+            )
+        )  # fmt: skip
     return arms, rows
 
 

@@ -3,9 +3,10 @@
 Half of the sentences of one role (the first, third, …) ask for the abstract that keeps the other half, among all test
 abstracts of CSAbstruct. Only facet scores count, with the user's weight on one facet: the role's own (right) or one of
 the other three (wrong). Control: the same with the rows of the facets exchanged, as if anchors were permuted.
+Beside it, what facets can reach that are nothing but the text of a role: the same by the annotators' own roles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from facetrail.eval.experiments.unifar_scores import Encoded, Ranked
 from facetrail.eval.experiments.unifar_sets import JudgedSet
 from facetrail.indexing.corpus_judgements import MAX_LINE_BYTES
 from facetrail.indexing.corpus_rows import BadRow, json_rows
-from facetrail.indexing.index import Float64Array, Int64Array, best_with_ties
+from facetrail.indexing.index import Float32Array, Float64Array, Int64Array, best_with_ties
 from facetrail.models.errors import InvalidInput
 from facetrail.models.text.facets import FACETS
 
 MEASURE = "RR@10"
+ANNOTATED = "annotated roles"
 SHIFT = 1
 """By how many places the control moves the facets: every facet lands on another."""
 
@@ -71,13 +73,44 @@ def probe_sets(abstracts: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list
         queries, documents, qrels = {}, {}, {}
         for number, (sentences, labels) in enumerate(abstracts, start=1):
             name = f"csabstruct:test-{number}"
-            of_role = [place for place, label in enumerate(labels) if label == facet]
-            taken = set(of_role[::2]) if len(of_role) >= 2 else set[int]()
+            taken = _asking(labels, facet)
             documents[name] = " ".join(text for place, text in enumerate(sentences) if place not in taken)
             if taken:
                 query = f"{name}#{facet}"
-                queries[query], qrels[query] = " ".join(sentences[place] for place in sorted(taken)), {name: 1}
+                queries[query], qrels[query] = " ".join(sentences[place] for place in taken), {name: 1}
         found.append(JudgedSet(f"probe-{facet}", "document", queries, documents, qrels))
+    return found
+
+
+def by_annotation(
+    abstracts: Sequence[tuple[Sequence[str], Sequence[str]]],
+    sets: Sequence[JudgedSet],
+    encode: Callable[[Sequence[str]], Float32Array],
+) -> list[tuple[Encoded, Encoded]]:
+    """Queries and documents of the sets of `probe_sets`, put together from sentences whose roles are known.
+
+    A facet of a document is the mean of its sentences with that role, or of all where there is none; a query is the
+    mean of its sentences under every facet. encode: sentences → (s, d) unit rows.
+    """
+    units = encode([sentence for sentences, _ in abstracts for sentence in sentences])
+    owner = np.repeat(np.arange(len(abstracts)), [len(sentences) for sentences, _ in abstracts])
+    roles = np.array([_place(label) for _, labels in abstracts for label in labels], np.int64)
+    found = []
+    for facet, judged in zip(FACETS, sets, strict=True):
+        asks = np.concatenate([np.isin(np.arange(len(labels)), _asking(labels, facet)) for _, labels in abstracts])
+        sizes = np.bincount(owner[~asks], minlength=len(abstracts))
+        whole = Encoded(
+            scores.means_by(units[~asks], owner[~asks], len(abstracts)),
+            sentences=units[~asks],
+            first=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        )
+        place_of = {name: place for place, name in enumerate(judged.documents)}  # the sets sort theirs by name
+        documents = Encoded(whole.single, scores.role_facets(whole, roles[~asks], len(FACETS))).take(
+            np.array([place_of[name] for name in judged.document_ids], np.int64)
+        )
+        asking, place = np.unique(owner[asks], return_inverse=True)
+        queries = scores.means_by(units[asks], place, len(asking))
+        found.append((Encoded(queries, np.repeat(queries[:, None], len(FACETS), axis=1)), documents))
     return found
 
 
@@ -108,7 +141,7 @@ def probe(
 
 def role_scores(predicted: Int64Array, labels: Sequence[str]) -> RoleScores:
     """predicted: (s,) places in FACETS · labels: role names, "other" among them."""
-    truth = np.array([FACETS.index(label) if label in FACETS else -1 for label in labels], np.int64)
+    truth = np.array([_place(label) for label in labels], np.int64)
     if len(truth) != len(predicted) or not len(truth):
         raise InvalidInput(f"{len(predicted)} predicted roles for {len(truth)} sentences; give one for each")
     hit, is_facet = predicted == truth, truth >= 0
@@ -118,6 +151,16 @@ def role_scores(predicted: Int64Array, labels: Sequence[str]) -> RoleScores:
         either = int((predicted == place).sum()) + int((truth == place).sum())
         f1[facet] = 2 * both / either if either else 0.0
     return RoleScores(accuracy=float(hit.mean()), accuracy_of_facets=float(hit[is_facet].mean()), f1=f1)
+
+
+def _place(label: str) -> int:
+    return FACETS.index(label) if label in FACETS else -1
+
+
+def _asking(labels: Sequence[str], facet: str) -> list[int]:
+    """The sentences that leave their abstract and ask for it: every other one of a role that has two or more."""
+    of_role = [place for place, label in enumerate(labels) if label == facet]
+    return of_role[::2] if len(of_role) >= 2 else []
 
 
 def _reciprocal_ranks(judged: JudgedSet, queries: Encoded, documents: Encoded, margin: float) -> Float64Array:

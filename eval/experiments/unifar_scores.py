@@ -108,10 +108,16 @@ def role_facets(encoded: Encoded, roles: Int64Array, n_facets: int) -> Float32Ar
     facets = np.repeat(encoded.single[:, None], n_facets, axis=1)
     for facet in range(n_facets):
         here = roles == facet
-        total, counts = np.zeros_like(encoded.single), np.bincount(owner[here], minlength=len(encoded.single))
-        np.add.at(total, owner[here], encoded.sentences[here])
-        facets[counts > 0, facet] = _unit(total[counts > 0])
+        has_role = np.bincount(owner[here], minlength=len(facets)) > 0
+        facets[has_role, facet] = means_by(encoded.sentences[here], owner[here], len(facets))[has_role]
     return facets
+
+
+def means_by(rows: Float32Array, owner: Int64Array, n_owners: int) -> Float32Array:
+    """The mean direction of each owner's rows; zeros where there are none. → (n_owners, d)."""
+    total = np.zeros((n_owners, rows.shape[1]), np.float32)
+    np.add.at(total, owner, rows)
+    return _unit(total)
 
 
 def merged_sentences(sentences: Float32Array, first: Int64Array, most: int) -> tuple[Float32Array, Int64Array]:
@@ -121,9 +127,8 @@ def merged_sentences(sentences: Float32Array, first: Int64Array, most: int) -> t
     per_text = np.minimum(lengths, most)
     group = inside * np.repeat(per_text, lengths) // np.repeat(lengths, lengths)
     new_first = np.concatenate([[0], np.cumsum(per_text)]).astype(np.int64)
-    total = np.zeros((int(new_first[-1]), sentences.shape[1]), np.float32)
-    np.add.at(total, group + np.repeat(new_first[:-1], lengths), sentences)
-    return _unit(total), new_first
+    owner = group + np.repeat(new_first[:-1], lengths)
+    return means_by(sentences, owner, int(new_first[-1])), new_first
 
 
 def bytes_per_document(documents: Encoded, *, facets: bool, sentences: bool) -> float:

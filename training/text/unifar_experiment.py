@@ -103,6 +103,7 @@ def run(
     open_run(out, recipe, prepared.training.hashes, resume=resume)
     course = _Course(data, out, experiment, prepared, recipe, is_smoke=smoke, resume=resume)
     course.untrained()
+    course.annotated()
     for unit, seed in _in_order(chosen):
         course.unit(unit, seed)
     judged, probed = course.results()
@@ -128,7 +129,8 @@ class _Course:
         dev = [as_judged(one) for one in prepared.dev_sets]
         self.bench = judging.prepare(experiment, self.sets, [smoke(one) for one in dev] if is_smoke else dev)
         abstracts = probing.read_abstracts(data)
-        self.probe_sets = probing.probe_sets(abstracts[:20] if is_smoke else abstracts)
+        self.abstracts = abstracts[:20] if is_smoke else abstracts
+        self.probe_sets = probing.probe_sets(self.abstracts)
         everything = [*self.bench.sets, *self.bench.dev, *self.probe_sets]
         self.documents, self.questions = all_texts(everything)
 
@@ -143,6 +145,18 @@ class _Course:
         found += judging.judge(self.experiment, ["A1"], base.of, self.bench, seed=None)
         found += judging.judge(self.experiment, ["B0"], by_role.of, self.bench, seed=None)
         self._keep("untrained", None, found, [])
+
+    def annotated(self) -> None:
+        """The facet probe by the annotators' own roles, over the base."""
+        if self._done("annotated", None):
+            return
+        vectors = probing.by_annotation(
+            self.abstracts,
+            self.probe_sets,
+            lambda texts: self.prepared.store("probe sentences", texts, is_question=False, final=False).base,
+        )
+        probed = probing.probe(probing.ANNOTATED, vectors, self.probe_sets, seed=None, margin=float("inf"))
+        self._keep("annotated", None, [], [probed])
 
     def unit(self, unit: Unit, seed: int) -> None:
         """One training under one seed, encoded and judged."""

@@ -7,7 +7,15 @@ import pytest
 
 from facetrail.eval.experiments.unifar_evidence import probe_rows
 from facetrail.eval.experiments.unifar_plan import read_experiment
-from facetrail.eval.experiments.unifar_probe import Probed, probe, probe_sets, read_abstracts, role_scores
+from facetrail.eval.experiments.unifar_probe import (
+    ANNOTATED,
+    Probed,
+    by_annotation,
+    probe,
+    probe_sets,
+    read_abstracts,
+    role_scores,
+)
 from facetrail.eval.experiments.unifar_scores import Encoded
 from facetrail.eval.experiments.unifar_sets import JudgedSet
 from facetrail.models.errors import InvalidInput
@@ -68,6 +76,33 @@ def test_facets_that_mean_something_pass_and_permuted_ones_fail() -> None:
     arms, rows = probe_rows(read_experiment(), [found], rng=np.random.default_rng(0))
     assert [row.met for row in rows] == [True, True]
     assert arms["UK: right facet"].measures == {"facet probe RR@10": [1.0]}
+
+
+def test_annotated_roles_take_the_place_of_an_encoders() -> None:
+    """Where every role's sentences carry a direction of their own, knowing the roles is all it takes."""
+    sets = probe_sets(ABSTRACTS)
+
+    def encode(sentences: list[str]) -> np.ndarray:
+        return np.array([bag(sentence) for sentence in sentences], np.float32)
+
+    vectors_of = by_annotation(ABSTRACTS, sets, encode)
+    for judged, (queries, documents) in zip(sets, vectors_of, strict=True):
+        assert len(queries.single) == len(judged.queries)
+        assert len(documents.single) == len(judged.documents)
+    # The method that stays in the first abstract is its second of three: the mean of one sentence.
+    assert vectors_of[2][1].facets[0, 2] == pytest.approx(bag("method 3 of 0"), abs=1e-6)
+    assert vectors_of[2][0].single[0] == pytest.approx(bag("method 2 of 0"), abs=1e-6)
+    # No abstract has an objective: the whole of what stays stands in.
+    assert vectors_of[2][1].facets[0, 1] == pytest.approx(vectors_of[2][1].single[0], abs=1e-6)
+    found = probe(ANNOTATED, vectors_of, sets, seed=None, margin=float("inf"))
+    assert np.mean(found.right) == 1.0
+    assert np.mean(found.wrong) < 0.6
+    of_arm = probe("UK", [blind(s) for s in sets], sets, seed=1, margin=0.05)
+    arms, rows = probe_rows(read_experiment(), [found, of_arm], rng=np.random.default_rng(0))
+    assert arms["annotated roles: right facet"].measures == {"facet probe RR@10": [1.0]}
+    assert rows[-1].a == "annotated roles: right facet"
+    assert not rows[-1].demand
+    assert rows[-1].difference == pytest.approx(1 - np.mean(found.wrong))
 
 
 def test_more_vectors_without_facets_do_not_pass() -> None:
