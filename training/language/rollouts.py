@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,13 +112,13 @@ def collate(
 
 def padded(rows: Sequence[tuple[int, ...]], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
     """Rows of ids, padded on one side, and where they are real. → (n, longest) int64, bool."""
-    longest = max((len(row) for row in rows), default=0)
-    ids = torch.full((len(rows), longest), pad_id, dtype=torch.int64)
-    mask = torch.zeros((len(rows), longest), dtype=torch.bool)
-    for i, row in enumerate(rows):
-        place = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[i, place], mask[i, place] = torch.tensor(row, dtype=torch.int64), True
-    return ids, mask
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))[:, None]
+    longest = int(lengths.max(initial=0))
+    places = np.arange(longest)
+    real = places >= longest - lengths if left else places < lengths
+    ids = np.full(real.shape, pad_id, np.int64)
+    ids[real] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+    return torch.from_numpy(ids), torch.from_numpy(real)
 
 
 def judged(rollouts: Sequence[Rollout], verdicts: Sequence[Verdict]) -> list[Rollout]:
