@@ -17,7 +17,17 @@ Scope = Literal["open", "read", "write"]
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
 OPEN_PREFIXES = ("/static/",)
-READING_POSTS = frozenset({"/v1/search", "/v1/search/batch", "/v1/recommend", "/v1/embeddings", "/v1/rerank"})
+READING_POSTS = frozenset(
+    {
+        "/v1/search",
+        "/v1/search/batch",
+        "/v1/recommend",
+        "/v1/reason",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+    }
+)
 
 
 def scope_needed(method: str, path: str) -> Scope:

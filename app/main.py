@@ -13,7 +13,7 @@ from facetrail.app.errors import Refused
 from facetrail.app.limits import Gate, Load
 from facetrail.app.metrics import Metrics
 from facetrail.app.platform import Platform
-from facetrail.app.routes import collections, documents, health, models, page, recommend, search
+from facetrail.app.routes import chat, collections, documents, health, models, page, reason, recommend, search
 from facetrail.app.settings import Settings
 
 ROUTERS = (
@@ -21,6 +21,8 @@ ROUTERS = (
     recommend.router,
     documents.router,
     models.router,
+    reason.router,
+    chat.router,
     collections.router,
     health.router,
     page.router,

@@ -8,8 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from facetrail.app.shapes import ProblemShape
 
 DESCRIPTION = """Search over your own documents: by words (BM25), by meaning (dense vectors) or both, with filters,
-explanations and paging. Errors are RFC 9457 problem documents. Where keys are configured, every route under `/v1`
-takes one, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+explanations and paging; recommendations, and answers with checked citations. Errors are RFC 9457 problem documents.
+Where keys are configured, every route under `/v1` takes one, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

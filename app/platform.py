@@ -18,11 +18,13 @@ from facetrail.app.errors import Busy
 from facetrail.app.logging import service_log
 from facetrail.app.served import BuildState, Collection
 from facetrail.app.settings import Settings
+from facetrail.app.speaking import Items, Speaking, Talk
 from facetrail.app.work import WorkPool
 from facetrail.indexing.request import SearchRequest, SearchResult
 from facetrail.models.errors import Conflict, FacetrailError, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from facetrail.indexing.reason_request import AnswerEvent, ReasonRequest
     from facetrail.indexing.searcher import Searcher
 
 T = TypeVar("T")
@@ -47,6 +49,7 @@ class Platform:
         self.searching = WorkPool("search", settings.search_workers, max_wait=wait, timeout=settings.request_timeout)
         self.bulk = WorkPool("bulk", 1, max_wait=BULK_WAIT, timeout=settings.request_timeout)
         self.writing = WorkPool("write", 1, max_wait=WRITE_WAIT, timeout=settings.write_timeout)
+        self.speaking = Speaking(settings)
         self._builds: list[threading.Thread] = []
         self._stopping = threading.Event()
 
@@ -97,7 +100,7 @@ class Platform:
         """Finishes running work and releases every collection. Safe to call twice."""
         self.state = "closed"
         self._stopping.set()
-        for pool in (self.searching, self.bulk, self.writing):
+        for pool in (self.speaking, self.searching, self.bulk, self.writing):
             pool.close()
         for build in self._builds:
             build.join()
@@ -144,6 +147,23 @@ class Platform:
     async def search(self, collection: Collection, request: SearchRequest) -> SearchResult:
         """One page of hits, in a thread."""
         return await self.searching.run(lambda: collection.searcher.search(request))
+
+    def reason(self, collection: Collection, request: "ReasonRequest") -> "Talk[AnswerEvent]":
+        """An answer that takes its turn at the language model. Raises Busy where too many wait."""
+
+        def make() -> "Items[AnswerEvent]":
+            from facetrail.indexing.answering import Answering
+
+            answering = Answering(
+                collection.searcher,
+                self.speaking.speaker(),
+                recommending=collection.recommending,
+                prompt_tokens=self.settings.language_prompt_tokens,
+                timeout=self.settings.language_timeout,
+            )
+            return answering.events(request)
+
+        return self.speaking.begin(make)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,26 @@ class Settings(BaseSettings):
     inline_documents: int = Field(default=20_000, ge=0)
     """Lexical searches on collections below this size run without a thread hop."""
 
+    # the language model
+    language_model: str = Field(default="smollm2", min_length=1)
+    """`smollm2`, a folder, or the http(s) URL of an OpenAI-compatible server, up to and including `/v1`."""
+    language_model_name: str = ""
+    """The server's model; needed with a URL."""
+    language_api_key: SecretStr = SecretStr("")
+    """For the server."""
+    language_context: int = Field(default=4_096, ge=64)
+    """Tokens that the server's model reads and writes together; a model in a folder knows its own."""
+    language_prompt_tokens: int = Field(default=1_024, ge=32)
+    """The most tokens that a question and its passages may make; fewer are read sooner."""
+    language_workers: int = Field(default=1, ge=1, le=64)
+    """Answers written at a time; more than one is for a server, not for weights on this machine."""
+    language_queue: int = Field(default=8, ge=0)
+    """Requests that may wait for the model; more are shed with 503 and Retry-After."""
+    language_wait: float = Field(default=60.0, gt=0)
+    """Seconds that a request may wait for its turn, the first one's loading of the model included."""
+    language_timeout: float = Field(default=60.0, gt=0)
+    """Seconds for one answer, and for a server's silence."""
+
     # how long
     request_timeout: float = Field(default=30.0, gt=0)
     """Seconds for a search, an embedding or a ranking."""

@@ -1,4 +1,4 @@
-"""The encoder by itself: embeddings in OpenAI's shape, ranking of given documents in Cohere's."""
+"""The models by themselves: which there are and embeddings in OpenAI's shape, ranking in Cohere's."""
 
 import base64
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from facetrail.app.bodies import json_response, read_json
 from facetrail.app.deps import PlainRoute, answers, platform_of, takes
+from facetrail.app.reason_schemas import ModelsShape
 from facetrail.app.schemas import EmbeddingsBody, RerankBody
 from facetrail.app.shapes import EmbeddingsShape, RerankShape
 from facetrail.indexing.index import Float32Array, Float64Array, Hits
@@ -21,6 +22,15 @@ from facetrail.models.text.encoder import TextEncoder
 from facetrail.models.text.facets import FacetEncoder
 
 router = APIRouter(route_class=PlainRoute, tags=["models"])
+
+
+@router.get("/v1/models", responses=answers(ModelsShape))
+async def models(request: Request) -> Response:
+    """The language model that answers here, by the name that `/v1/chat/completions` takes."""
+    name = platform_of(request).speaking.name
+    return json_response(
+        {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "facetrail"}]}
+    )
 
 
 @router.post(

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from facetrail.models.checkpoint import ModelManifest, open_tensors, read_manifest, save_model
 from facetrail.models.errors import Conflict, Damaged, InvalidInput
 from facetrail.models.language.causal_policy import CausalPolicy
+from facetrail.models.language.conversation import Message
 from facetrail.models.language.decoder import CachedDecoder, Decoder, DecoderConfig, attention_mask, positions_of
 from facetrail.models.language.huggingface import (
     AdapterConfig,
@@ -24,8 +25,7 @@ from facetrail.models.language.huggingface import (
     with_adapter,
     with_saved_adapter,
 )
-from facetrail.models.language.policy import Kind
-from facetrail.models.language.records import Tokenizer
+from facetrail.models.language.records import Kind, Tokenizer
 from facetrail.models.language.sampling import Decoding
 from facetrail.models.language.vocabulary import WordTokenizer
 
@@ -195,6 +195,9 @@ class LocalPolicy(CausalPolicy):
         # Where the files came from is no part of what the model is.
         config = self._model.config.to_diff_dict()
         return str(sorted((key, str(value)) for key, value in config.items() if key != "_name_or_path"))
+
+    def _chat_ids(self, messages: Sequence[Message]) -> list[int]:
+        return self.tokenizer.encode_chat(messages)
 
     def _decoding(self, room: int) -> Decoding:
         return CachedTransformer(self._model, context=self.context)

@@ -5,7 +5,7 @@ The two agree to rounding (1e-5 in float32), so that a policy's ratio to itself 
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facetrail.models.errors import InvalidInput
-from facetrail.models.language.policy import Kind
-from facetrail.models.language.records import DrawKey, Prompt, Rollout, Sampling, Tokenizer
-from facetrail.models.language.sampling import Decoding, check_sampling, row_of, sampler_name, write
+from facetrail.models.language.conversation import Message, Piece, Usage
+from facetrail.models.language.records import DrawKey, Finish, Kind, Prompt, Rollout, Sampling, Tokenizer
+from facetrail.models.language.sampling import Decoding, check_sampling, row_of, sampler_name, write, write_one
 
 
 class CausalPolicy(ABC):
@@ -89,6 +89,46 @@ class CausalPolicy(ABC):
             found |= zip(part, self._write(prompts, encoded, part, sampling, key), strict=True)
         return [found[i, sample] for i in range(len(prompts)) for sample in range(n)]
 
+    def count(self, messages: Sequence[Message]) -> int:
+        """Tokens of the prompt that these messages make."""
+        return len(self._chat_ids(messages))
+
+    def stream(self, messages: Sequence[Message], *, sampling: Sampling, key: DrawKey) -> Iterator[Piece]:
+        """The answer as it is written. Raises InvalidInput for messages that leave no room for a token."""
+        check_sampling(sampling)
+        prompt = self._chat_ids(messages)
+        self._check_prompt("chat", len(prompt))
+        limit = min(sampling.max_new_tokens, self.context - len(prompt))
+        row = row_of(key, "chat", 0, prompt=0, limit=limit, is_greedy=sampling.temperature == 0)
+        tokens = write_one(
+            self._decoding(len(prompt) + limit),
+            prompt,
+            row,
+            sampling=sampling,
+            eos_id=self.tokenizer.eos_id,
+            device=self.device,
+        )
+        return self._pieces(tokens, len(prompt))
+
+    def _pieces(self, tokens: Iterator[int | None], n_prompt: int) -> Iterator[Piece]:
+        ids, said = list[int](), ""
+        for token in tokens:
+            if token is None:
+                yield Piece()
+                continue
+            ids.append(token)
+            text = self.tokenizer.decode(ids)
+            # A character of several tokens shows as U+FFFD until its last one is there.
+            new = "" if text.endswith("\ufffd") else text[len(said) :]
+            said += new
+            yield Piece(new)
+        finish: Finish = "eos" if ids[-1] == self.tokenizer.eos_id else "length"
+        yield Piece(self.tokenizer.decode(ids)[len(said) :], finish, Usage(n_prompt, len(ids)))
+
+    def _chat_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt of a conversation; where a model knows no turns, their texts in a row."""
+        return self.tokenizer.encode_prompt(" ".join(message.content for message in messages))
+
     def score(self, prompt: str, continuations: Sequence[str]) -> NDArray[np.float64]:
         """Sum of the log-probs of each continuation after the prompt. → (len(continuations),).
 
@@ -96,6 +136,8 @@ class CausalPolicy(ABC):
         """
         prompt_ids = self.tokenizer.encode_prompt(prompt)
         rows = [self.tokenizer.encode(text) for text in continuations]
+        if {len(row) for row in rows} == {1}:
+            return self._next_token_scores(prompt_ids, [row[0] for row in rows])
         scores = np.zeros(len(rows))
         for first in range(0, len(rows), self.rows_at_once):
             part = rows[first : first + self.rows_at_once]
@@ -109,6 +151,16 @@ class CausalPolicy(ABC):
                 found = self.log_probs(prompts, torch.ones_like(prompts) > 0, ids, mask, temperature=1.0)
             scores[first : first + len(part)] = found.double().sum(1).cpu().numpy()
         return scores
+
+    def _next_token_scores(self, prompt_ids: Sequence[int], tokens: Sequence[int]) -> NDArray[np.float64]:
+        """Log-probs of single tokens after one prompt, which is read once for all of them."""
+        row = torch.tensor([list(prompt_ids)])
+        # Room is asked for one token more than is read: what the general way refuses is refused here as well.
+        self._joined(row, torch.ones_like(row) > 0, row.new_tensor([[0]]), torch.ones(1, 1) > 0)
+        with torch.inference_mode():
+            logits = self._last_logits(row.to(self.device), torch.ones_like(row, device=self.device) > 0, 1)[0, -1]
+            wide = logits if logits.dtype == torch.float64 else logits.float()
+            return wide.log_softmax(-1)[list(tokens)].double().cpu().numpy()
 
     def log_probs(
         self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, mask: Tensor, *, temperature: float

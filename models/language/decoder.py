@@ -95,6 +95,15 @@ class CachedDecoder:
             self._readable = torch.cat([mask, mask.new_ones(n, self._room)], 1)[:, None, None]
         return self._read(ids, positions_of(mask, config.context), attention_mask(mask))
 
+    def extend(self, ids: Tensor) -> Tensor:
+        """Reads more of prompts without padding. ids: (n, t) → logits of the next token (n, v)."""
+        n, t = ids.shape
+        places = self._filled + torch.arange(t, device=ids.device)
+        readable = torch.arange(self._filled + t, device=ids.device) <= places.unsqueeze(1)
+        logits = self._read(ids, places.expand(n, t), readable[None, None])
+        self._position = self._position + t
+        return logits
+
     def step(self, tokens: Tensor) -> Tensor:
         """Appends one token to every row. tokens: (n,) int64 → logits of the next (n, v)."""
         readable = None if self._readable is None else self._readable[..., : self._filled + 1]

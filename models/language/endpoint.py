@@ -5,7 +5,7 @@ own stream, so a server that honours seeds repeats itself.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetrail.models.errors import InvalidInput, NotFound, Unavailable
-from facetrail.models.language.openai_server import OpenAIServer, first_choice
-from facetrail.models.language.policy import Kind
-from facetrail.models.language.records import DrawKey, Finish, Prompt, Rollout, Sampling
+from facetrail.models.language.conversation import Message, Piece, Usage
+from facetrail.models.language.endpoint_stream import StreamingServer, with_breaths
+from facetrail.models.language.openai_server import first_choice
+from facetrail.models.language.records import DrawKey, Finish, Kind, Prompt, Rollout, Sampling
 from facetrail.models.language.sampling import check_sampling
 
 FINISHES: dict[str, Finish] = {"stop": "eos", "length": "length"}
 """The protocol's reasons to end; any other (a filter, a tool) means that the server closed it."""
+BYTES_A_TOKEN = 3
+"""Of English text tokenizers make a token of about four, of other scripts of fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,15 @@ class EndpointModel:
         timeout: float = 60.0,
         retries: int = 3,
         parallel: int = 4,
+        context: int = 4_096,
     ) -> None:
         """base_url: up to and including `/v1` · timeout: seconds without a byte · retries: of a busy server.
 
-        parallel: requests under way at a time. Raises InvalidInput for something that is no http(s) URL or no model.
+        parallel: requests under way at a time · context: tokens of prompt and completion together, which the protocol
+        does not tell. Raises InvalidInput for something that is no http(s) URL or no model.
         """
-        self._server = OpenAIServer(base_url, model=model, api_key=api_key, timeout=timeout, retries=retries)
-        self.name, self.url, self._parallel = model, self._server.url, parallel
+        self._server = StreamingServer(base_url, model=model, api_key=api_key, timeout=timeout, retries=retries)
+        self.name, self.url, self._parallel, self.context = model, self._server.url, parallel, context
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +128,42 @@ class EndpointModel:
 
         with ThreadPoolExecutor(max_workers=self._parallel) as pool:
             return list(pool.map(written, jobs))
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """An estimate from above: a token for every three bytes, and four for each message's frame."""
+        return sum(math.ceil(len(message.content.encode()) / BYTES_A_TOKEN) + 4 for message in messages)
+
+    def stream(self, messages: Sequence[Message], *, sampling: Sampling, key: DrawKey) -> Iterator[Piece]:
+        """The answer as the server writes it; Unavailable without another try where it is busy or has no such model."""
+        check_sampling(sampling)
+        body = {
+            "model": self.name,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_new_tokens,
+            "seed": int(key.generator("chat", 0).integers(2**31)),
+            "stream": True,
+        }
+        return with_breaths(self._pieces(body))
+
+    async def _pieces(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
+        finish: Finish | None = None
+        usage = None
+        has_choice = False
+        async for chunk in self._server.chunks("/chat/completions", body):
+            usage = _usage(chunk) or usage
+            choice = first_choice(chunk)
+            part = choice.get("delta", choice.get("message"))
+            has_choice = has_choice or isinstance(part, dict)
+            text = part.get("content") if isinstance(part, dict) else None
+            if isinstance(text, str) and text:
+                yield Piece(text)
+            if choice.get("finish_reason") is not None:
+                finish = FINISHES.get(str(choice["finish_reason"]), "forced")
+        if not has_choice:
+            raise self._server.nonsense("its answer holds no text")
+        yield Piece(finish=finish or "forced", usage=usage)
 
     def score(self, prompt: str, continuations: Sequence[str]) -> NDArray[np.float64]:
         """Sum of the log-probs of each continuation after the prompt, as plain text without a chat template.
@@ -193,3 +234,11 @@ class EndpointModel:
         if not values:
             raise Unavailable(refusal)
         return sum(values)
+
+
+def _usage(chunk: Mapping[str, Any]) -> Usage | None:
+    told = chunk.get("usage")
+    if not isinstance(told, dict):
+        return None
+    read, written = told.get("prompt_tokens"), told.get("completion_tokens")
+    return Usage(read, written) if isinstance(read, int) and isinstance(written, int) else None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
+from facetrail.models.language.conversation import Message
 from facetrail.models.language.decoder import positions_of
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -89,6 +90,27 @@ class HuggingFaceTokenizer:
         ids = list[int](self._tokenizer.encode(text))
         return ids[:-1] if ids and ids[-1] == self.eos_id else ids  # some add an end, which would end the prompt
 
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a conversation up to where the answer begins; without a chat template the turns one below the other.
+
+        Raises InvalidInput for turns that the template refuses.
+        """
+        from jinja2.exceptions import TemplateError
+
+        if not self._tokenizer.chat_template:
+            return self.encode_prompt("\n\n".join(message.content for message in messages))
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return list(
+                self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+            )
+        except TemplateError as error:
+            raise InvalidInput(
+                f"the model's chat template refuses these messages ({_first_line(error)}); try them without a system "
+                "message, user and assistant in turns",
+                pointer="/messages",
+            ) from error
+
     def decode(self, ids: Sequence[int]) -> str:
         kept = [i for i in ids if i not in (self.pad_id, self.eos_id)]
         return str(self._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -112,6 +134,12 @@ class CachedTransformer:
         self._position = mask.sum(1)
         self._mask = None if mask.all() else mask.long()
         return self._read(ids, positions_of(mask, self._context))
+
+    def extend(self, ids: Tensor) -> Tensor:
+        """Reads more of prompts without padding. ids: (n, t) → logits of the next token (n, v)."""
+        logits = self._read(ids, self._position.unsqueeze(1) + torch.arange(ids.shape[1], device=ids.device))
+        self._position = self._position + ids.shape[1]
+        return logits
 
     def step(self, tokens: Tensor) -> Tensor:
         """Appends one token to every row. tokens: (n,) int64 → logits of the next (n, v)."""

@@ -1,15 +1,13 @@
 """The two seams of language models: what answers text, and what can be trained."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facetrail.models.language.records import DrawKey, Prompt, Rollout, Sampling, Tokenizer
-
-Kind = Literal["local", "endpoint", "tiny"]
+from facetrail.models.language.records import DrawKey, Kind, Prompt, Rollout, Sampling, Tokenizer
 
 
 class LanguageModel(Protocol):

@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+Kind = Literal["local", "endpoint", "tiny"]
+"""What speaks: a folder of weights, a server, or a small model made from a config."""
 Finish = Literal["eos", "length", "forced"]
 """How a completion ended: by its own end token, at the limit, or by a sampler that closed it."""
 

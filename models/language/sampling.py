@@ -5,7 +5,7 @@ state exists and nothing drawn elsewhere moves a row. The token is the first who
 and in the order of ids, exceeds u times the total; a token of probability 0 adds nothing and can never be that first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,12 +19,18 @@ from facetrail.models.language.records import DrawKey, Finish, Sampling
 DROP_BELOW = 0.75
 """Ended rows leave the batch once fewer than this share still write: copying the cache at every end costs more."""
 
+PART = 128
+"""Tokens of a prompt that are read at once while somebody listens: more would let nobody stop for a second."""
+
 
 class Decoding(Protocol):
     """A batch that a model is writing, with its key-value cache."""
 
     def start(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Reads prompts padded on the left. ids: (n, p) int64 · mask: (n, p) bool → logits of the next token (n, v)."""
+
+    def extend(self, ids: Tensor) -> Tensor:
+        """Reads more of prompts without padding. ids: (n, t) int64 → logits of the next token (n, v)."""
 
     def step(self, tokens: Tensor) -> Tensor:
         """Appends one token to every row. tokens: (n,) int64 → logits of the next (n, v)."""
@@ -156,6 +162,31 @@ def write(
         _drawn(ids, log_probs, row.limit, eos_id, is_plain=sampling.is_plain)
         for row, ids, log_probs in zip(rows, tokens_of.tolist(), log_probs_of.tolist(), strict=True)
     ]
+
+
+def write_one(
+    decoding: Decoding, prompt: Sequence[int], row: Row, *, sampling: Sampling, eos_id: int, device: torch.device
+) -> Iterator[int | None]:
+    """One row's tokens as they are drawn, the end token included; the same as `write` draws.
+
+    None stands for a part of the prompt that has been read. Whoever stops asking stops the model.
+    """
+    ids, uniforms = torch.tensor([prompt], device=device), torch.from_numpy(row.uniforms)
+    # The mode is left at every yield: the reader's own tensors are no business of ours.
+    with torch.inference_mode():
+        logits = decoding.start(ids[:, :PART], torch.ones_like(ids[:, :PART], dtype=torch.bool))
+    for first in range(PART, len(prompt), PART):
+        yield None
+        with torch.inference_mode():
+            logits = decoding.extend(ids[:, first : first + PART])
+    for t in range(row.limit):
+        with torch.inference_mode():
+            tokens, _ = draw(logits.cpu(), uniforms[t : t + 1], temperature=sampling.temperature, top_p=sampling.top_p)
+        yield int(tokens)
+        if int(tokens) == eos_id or t + 1 == row.limit:
+            return
+        with torch.inference_mode():
+            logits = decoding.step(tokens.to(device))
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from facetrail.models.errors import InvalidInput
-from facetrail.models.language.policy import Kind, LanguageModel
+from facetrail.models.language.policy import LanguageModel
+from facetrail.models.language.records import Kind
 from facetrail.models.recommend.hint_answers import prefer
 from facetrail.models.recommend.hint_model import HintBlend, HintModel, SeenRows, log_odds
 from facetrail.models.recommend.hint_prompts import Asked, HintPrompts, PromptConfig, Slot, TokenCounts, words_and_signs

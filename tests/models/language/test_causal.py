@@ -164,6 +164,28 @@ def test_score_is_the_sum_of_log_probs(policy: CausalPolicy) -> None:
     assert found[2] == pytest.approx(by_hand, abs=1e-5)
 
 
+def test_continuations_of_one_token_read_the_prompt_once_and_score_the_same(
+    policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["1", "3", "1"]
+    assert {len(policy.tokenizer.encode(text)) for text in texts} == {1}
+    general = policy.score("1+2=", [*texts, "12=4"])[:3]  # a longer one beside them takes the general way
+    rows_read = []
+    read = type(policy)._last_logits
+
+    def counted(self: CausalPolicy, ids: torch.Tensor, mask: torch.Tensor, n_last: int) -> torch.Tensor:
+        rows_read.append(len(ids))
+        return read(self, ids, mask, n_last)
+
+    monkeypatch.setattr(type(policy), "_last_logits", counted)
+    found = policy.score("1+2=", texts)
+    assert rows_read == [1]
+    assert found == pytest.approx(general, abs=1e-5)
+    full = next(text for n in range(400) if len(policy.tokenizer.encode_prompt(text := "1" * n)) == policy.context)
+    with pytest.raises(InvalidInput, match="shorten them"):
+        policy.score(full, ["1"])
+
+
 def test_prompts_beyond_the_context_are_refused_and_completions_end_there(policy: CausalPolicy) -> None:
     long = Prompt("long", "1+" * 200, "")
     with pytest.raises(InvalidInput, match=r"prompt 'long' has \d+ tokens, and .* reads at most \d+"):
