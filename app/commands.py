@@ -1,20 +1,22 @@
-"""`facetrail serve` and `facetrail demo`."""
+"""`facetrail serve`, `facetrail mcp` and `facetrail demo`."""
 
 import hashlib
 import tempfile
 import threading
 import webbrowser
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facetrail.models.errors import FacetrailError
+from facetrail.models.errors import FacetrailError, Unavailable
 
 if TYPE_CHECKING:
     from facetrail.indexing.request import SearchResult
 
+SAMPLE_READER = "reader-01"
 SAMPLE_QUESTION = "does contrastive training help when labels are scarce?"
 
 
@@ -30,6 +32,15 @@ def serve(
     from facetrail.app.serve import run
 
     run(folders, host=host, port=port, read_only=read_only)
+
+
+def mcp(folder: Annotated[Path, typer.Argument(help="Folder of the collection.", metavar="DIR")]) -> None:
+    """Serves a collection to language models over the Model Context Protocol, on standard input and output."""
+    if find_spec("mcp") is None:
+        raise Unavailable("the Model Context Protocol's package is not installed: pip install 'facetrail[mcp]'")
+    from facetrail.app.mcp_server import serve as serve_tools
+
+    serve_tools(folder)
 
 
 def demo(
@@ -69,14 +80,27 @@ def _demo_folder() -> Path:
 
 
 def _build_sample(folder: Path) -> int:
+    """Documents, events and a recommender; what is there stays. → number of documents."""
+    from facetrail.indexing import recommenders
     from facetrail.indexing.build import build_collection
+    from facetrail.indexing.collection import Collection
+    from facetrail.indexing.event_actions import Actions
+    from facetrail.indexing.events import Events
+    from facetrail.indexing.events_corpus import read_events
     from facetrail.indexing.progress import progress_bar
 
     with progress_bar() as progress:
-        return build_collection(_sample_files(), folder, resume=True, progress=progress).n_documents
+        n_documents = build_collection(_sample_files(), folder, resume=True, progress=progress).n_documents
+    if not recommenders.names(folder):
+        with Collection.open(folder, writable=True) as collection:
+            Events(collection).put([event for _, event in read_events(_sample_files() / "events.jsonl", strict=True)])
+            recommenders.fit_closed_forms(collection, actions=Actions())
+    return n_documents
 
 
 def _check(folder: Path) -> None:
+    from facetrail.indexing.recommend_request import RecommendRequest
+    from facetrail.indexing.recommending import Recommending
     from facetrail.indexing.request import SearchRequest
     from facetrail.indexing.searcher import Searcher
 
@@ -85,7 +109,13 @@ def _check(folder: Path) -> None:
         for mode in ("lexical", "dense", "hybrid"):
             result = searcher.search(SearchRequest.model_validate({"query": SAMPLE_QUESTION, "mode": mode, "limit": 3}))
             _report(mode, result)
-    typer.echo(f"the sample works: {n_documents} documents built and searched in three modes")
+        found = Recommending(searcher).recommend(RecommendRequest(user=SAMPLE_READER, limit=1, explain=True)).items
+    if not found or not found[0].reasons:
+        raise FacetrailError(
+            f"the sample has nothing for {SAMPLE_READER}; the installation is broken, reinstall facetrail"
+        )
+    typer.echo(f"for {SAMPLE_READER}: {found[0].id} {found[0].reasons[0].text}")
+    typer.echo(f"the sample works: {n_documents} documents built, searched in three modes and recommended")
 
 
 def _report(mode: str, result: "SearchResult") -> None:

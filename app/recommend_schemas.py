@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from facetrail.app.schemas import COLLECTION, Body
-from facetrail.app.shapes import Shape
+from facetrail.app.shapes import DocumentShape, Shape
 from facetrail.indexing.recommend_request import MAX_DEPTH, MAX_LIMIT, RecommendRequest
 
 
@@ -45,11 +45,13 @@ class RecommendBody(RecommendRequest):
                 {"user": "ann", "limit": 5, "explain": True},
                 {"history": ["a-1", "a-7"], "exclude": ["a-9"], "filter": {"year": {"gte": 2020}}},
                 {"history": [], "strategy": "popular"},
-                {"strategy": "similar", "item": "a-1"},
+                {"strategy": "similar", "item": "a-1", "diversity": {"lambda": 0.3}},
+                {"user": "ann", "log_impression": True, "exclude_shown": {"window": 604800000, "max": 3}},
             ]
         },
     )
 
+    with_payload: bool = Field(default=False, description="True: every item comes with its document.")
     collection: str | None = Field(default=None, description=COLLECTION)
 
 
@@ -65,6 +67,7 @@ class RecommendParameters(BaseModel):
     )
     limit: int = Field(default=10, ge=1, le=MAX_LIMIT)
     offset: int = Field(default=0, ge=0, le=MAX_DEPTH - MAX_LIMIT)
+    cursor: str | None = None
     filter: dict[str, Any] | None = Field(default=None, description="A filter tree as JSON.")
     filter_seen: bool = True
     explain: bool = False
@@ -100,7 +103,7 @@ class ReasonShape(Shape):
 
 
 class RecommendationShape(Shape):
-    """One proposed item; `reasons` are there where `explain` asked for them."""
+    """One proposed item; `reasons` are there where `explain` asked for them, `payload` where `with_payload` did."""
 
     id: str
     score: float
@@ -108,10 +111,11 @@ class RecommendationShape(Shape):
     sources: list[RecommendSourceShape]
     reasons: list[ReasonShape]
     flags: list[str]
+    payload: DocumentShape | None
 
 
 class RecommendShape(Shape):
-    """One page of items: score descending, then id ascending.
+    """One page of items: score descending, then id ascending; with `diversity` in an order of their own.
 
     `model` is what scored, `fallback` true where nothing was known of the user; send `request_id` back with events.
     """
@@ -122,3 +126,4 @@ class RecommendShape(Shape):
     generation: int
     fallback: bool
     warnings: list[str]
+    next_cursor: str | None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from facetrail.indexing.request import Closed
 from facetrail.models.recommend.records import Recommendation
@@ -12,6 +12,8 @@ from facetrail.models.recommend.records import Recommendation
 MAX_LIMIT = 500
 MAX_DEPTH = 10_000
 MAX_HISTORY = 10_000
+IMPRESSION = "impression"
+"""Action of an event that says what was shown: it speaks for no item, and no item counts as seen by it."""
 
 
 class HistoryEvent(Closed):
@@ -23,6 +25,24 @@ class HistoryEvent(Closed):
     time: int = Field(default=0, ge=0, le=2**53)
     """Milliseconds since 1970 in UTC; events of one time keep their order."""
     value: float | None = Field(default=None, allow_inf_nan=False)
+
+
+class Diversity(Closed):
+    """How much a list shall vary; the formula stands in `facetrail.indexing.recommending_diversity`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    lambda_: float = Field(alias="lambda", ge=0, le=1, allow_inf_nan=False)
+    """0: by score alone; 1: as unlike each other as can be."""
+
+
+class ExcludeShown(Closed):
+    """Which items were shown often enough."""
+
+    window: int = Field(ge=1, le=2**53)
+    """Milliseconds back from now."""
+    max: int = Field(default=1, ge=1)
+    """An item with so many impressions within the window is left out."""
 
 
 class RecommendRequest(Closed):
@@ -38,6 +58,8 @@ class RecommendRequest(Closed):
     """Strategy `similar`: the document to be near to."""
     limit: int = Field(default=10, ge=1, le=MAX_LIMIT)
     offset: int = Field(default=0, ge=0, le=MAX_DEPTH - MAX_LIMIT)
+    cursor: str | None = None
+    """`next_cursor` of the page before; replaces offset. What happened after the first page does not count."""
     filter: dict[str, Any] | None = None
     """A tree of must / should / must_not over the documents' metadata; see `facetrail.indexing.filters`."""
     allow: list[str] | None = Field(default=None, max_length=MAX_DEPTH)
@@ -46,12 +68,18 @@ class RecommendRequest(Closed):
     """Ids that may not be returned."""
     filter_seen: bool = True
     """Leaves out every item that the user has an event with, and every item of the history sent along."""
+    exclude_shown: ExcludeShown | None = None
+    """Leaves out what the user's logged impressions say was shown too often."""
+    diversity: Diversity | None = None
+    """Reorders the best items, so that equal ones do not stand together; their scores stay as they are."""
     explain: bool = False
+    log_impression: bool = False
+    """Writes the answer's items as events `impression` of the user, all at one time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecommendResult:
-    """Items, higher scores first, equal ones by id."""
+    """Items, higher scores first, equal ones by id; with `diversity` in an order of their own."""
 
     items: Sequence[Recommendation]
     request_id: str
@@ -62,3 +90,4 @@ class RecommendResult:
     fallback: bool
     """Nothing was known of the user: recent popularity answered."""
     warnings: Sequence[str] = ()
+    next_cursor: str | None = None

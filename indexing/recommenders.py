@@ -14,6 +14,7 @@ from typing import Any
 from facetrail.indexing.collection import Collection
 from facetrail.indexing.event_actions import Actions
 from facetrail.indexing.events import Events
+from facetrail.indexing.recommend_request import IMPRESSION
 from facetrail.models.checkpoint import ModelManifest, read_manifest
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.recommend.interactions import Scorer
@@ -77,8 +78,8 @@ def fit_closed_forms(
     from facetrail.models.recommend.scored import ScoredRecommender
 
     events = Events(collection)
-    actions.require_known(events.actions())
-    found = events.interactions(actions.keeps)
+    actions.require_known(action for action in events.actions() if action != IMPRESSION)
+    found = events.interactions(lambda event: event.action != IMPRESSION and actions.keeps(event))
     if not len(found.items):
         raise InvalidInput(
             f"none of the {events.count():,} events of {collection.folder} counts; add events with "
