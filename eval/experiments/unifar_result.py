@@ -130,6 +130,9 @@ def _notes(findings: Findings, tested: Sequence[Comparison], seeds: Sequence[int
     said = [judged.notes for judged in findings.sets.values()]
     if missing := [str(seed) for seed in experiment.seeds if seed not in seeds]:
         said.append(f"Declared but not run: seeds {', '.join(missing)}.")
+    ran = {arm: {one.seed for one in runs if one.seed is not None} for arm, runs in findings.arms.items()}
+    if fewer := [f"{name} ({', '.join(map(str, sorted(of)))})" for name, of in ran.items() if of and of < set(seeds)]:
+        said.append(f"Run under some of the seeds alone: {', '.join(fewer)}.")
     if missing := [name for name in experiment.arms if name not in findings.arms]:
         said.append(f"Declared but not run: arms {', '.join(missing)}; their demands are not judged.")
     if missing := [name for name in experiment.sets if name not in findings.sets]:

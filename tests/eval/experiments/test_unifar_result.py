@@ -131,6 +131,16 @@ def test_the_evidence_holds_every_arm_seed_by_seed_and_says_what_was_not_run(evi
     assert evidence.data[0].name == "eval/experiments/unifar.toml"
 
 
+def test_an_arm_of_fewer_seeds_is_named(
+    experiment: UnifarExperiment, judged: list[Judged], sets: list[JudgedSet], evidence: Evidence, tmp_path: Path
+) -> None:
+    some = [one for one in judged if (one.arm, one.seed) != ("B2", 2)]
+    found = read_result(write(experiment, some, [], sets, command="run", data={}, folder=tmp_path / "some"))
+    assert "Run under some of the seeds alone: B2 (1)." in found.notes
+    assert len(found.arms["B2"].measures["one AP"]) == 1
+    assert "Run under some" not in evidence.notes
+
+
 def test_probe_and_roles_are_judged(evidence: Evidence) -> None:
     rows = {row.measure: row for row in evidence.comparisons if "probe" in row.measure or "roles" in row.measure}
     assert rows["facet probe RR@10"].difference == pytest.approx(0.05)
