@@ -25,6 +25,7 @@ EXPERIMENTS = {
     "hacpo": "facetrail.training.language.experiment:run_hacpo",
     "hints": "facetrail.training.recommend.hints_experiment:run",
     "adalign": "facetrail.training.graph.adalign_experiment:run",
+    "diffgda": "facetrail.training.graph.diffgda_experiment:run",
 }
 """Name → the function that compares its arms: (data, out, *, smoke, seeds, resume) → what came out."""
 

@@ -8,9 +8,9 @@ try {
 } catch { /* storage is blocked: the key lives as long as this page */ }
 
 export class Problem extends Error {
-  constructor(status, detail, { title = "", retryAfter = 0, pointer = "" } = {}) {
+  constructor(status, detail, { title = "", kind = "", retryAfter = 0, pointer = "" } = {}) {
     super(detail);
-    Object.assign(this, { status, title, retryAfter, pointer });
+    Object.assign(this, { status, title, kind, retryAfter, pointer });
   }
 }
 
@@ -26,23 +26,64 @@ export function setKey(value) {
 }
 
 /** The JSON answer of a route. Throws Problem, or AbortError when `signal` was raised. */
-export async function call(path, { body, signal } = {}) {
-  const headers = { accept: "application/json" };
+export async function call(path, options = {}) {
+  const response = await send(path, "application/json", options);
+  const answer = await documentOf(response, options);
+  if (response.ok && answer !== null) return answer;
+  throw problemOf(answer, response);
+}
+
+/** The events of a route that streams, {name, data}, as they come. Throws what `call` does; an `error` is a Problem. */
+export async function* events(path, options) {
+  const response = await send(path, "text/event-stream", options);
+  if (!response.ok) throw problemOf(await documentOf(response, options), response);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let held = ""; ;) {
+    const { done, value } = await reader.read().catch((error) => {
+      if (options.signal?.aborted) throw error;
+      return { done: true };
+    });
+    if (done) throw new Problem(0, "The connection broke before the end.", { title: "Broken off" });
+    const blocks = (held + value).split("\n\n");
+    held = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+      if (!fields.event) continue; // a sign of life
+      const data = JSON.parse(fields.data);
+      if (fields.event === "error") throw problemOf(data, response);
+      yield { name: fields.event, data };
+      if (fields.event === "done") return;
+    }
+  }
+}
+
+async function send(path, accept, { body, signal }) {
+  const headers = { accept };
   if (key !== null) headers["x-api-key"] = key;
   if (body !== undefined) headers["content-type"] = "application/json";
-  let response;
-  let answer = null;
+  const options = { method: body === undefined ? "GET" : "POST", headers, signal, credentials: "same-origin" };
   try {
-    const options = { method: body === undefined ? "GET" : "POST", headers, signal, credentials: "same-origin" };
-    response = await fetch(path, { ...options, body: body === undefined ? undefined : JSON.stringify(body) });
-    answer = await response.json();
+    return await fetch(path, { ...options, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
     if (signal?.aborted) throw error;
-    if (response === undefined) throw unreachable();
+    throw unreachable();
   }
-  if (response.ok && answer !== null) return answer;
-  throw new Problem(response.status, answer?.detail || `The service answered ${response.status} without a reason.`, {
+}
+
+async function documentOf(response, { signal }) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    return null; // no JSON: the status says what there is to say
+  }
+}
+
+function problemOf(answer, response) {
+  const status = response.ok ? answer?.status ?? 500 : response.status;
+  return new Problem(status, answer?.detail || `The service answered ${status} without a reason.`, {
     title: answer?.title || response.statusText,
+    kind: (answer?.type || "").split(":").at(-1),
     retryAfter: Number.parseFloat(response.headers.get("retry-after")) || 0,
     pointer: answer?.pointer || "",
   });

@@ -9,8 +9,10 @@ const LINE = ["topic", "authors", "author", "venue", "journal", "year", "date"];
 const LINKS = ["url", "link", "doi"];
 const MARKED_TERMS = 6;
 
-/** rank counts from 1. actions: {like(hit)}. isLike: found by a document, whose every word counts as a query's. */
-export function hitCard(hit, rank, { isLike, like }) {
+/** rank counts from 1. like(hit), and recommend(hit) where there is something to recommend from. isLike: found by a
+ *  document, whose every word counts as a query's. quote: {start, end} of the text, to be set off; home: attributes
+ *  of the title's link where the document names no address of its own. */
+export function hitCard(hit, rank, { isLike, like, recommend = null, quote = null, home = null }) {
   const document = hit.payload ?? { id: hit.id, title: "", text: "", sections: [], metadata: {} };
   const spans = spansOf(hit, document, isLike);
   const sentences = sentencesOf(document.text, document.sections);
@@ -22,10 +24,10 @@ export function hitCard(hit, rank, { isLike, like }) {
   let inView = firstMatch(facets, answers);
   const show = (match) => {
     inView = match;
-    const answer = answers.get(match?.matched) ?? null;
+    const answer = answers.get(match?.matched) ?? (quote && { ...quote, field: "text", role: "" });
     const inside = answer?.field === "text" ? answer : null;
     const draw = isOpen ? abstract : snippet;
-    replace(heading, titleOf(document, spans.title, answer?.field === "title" ? answer : null));
+    replace(heading, titleOf(document, spans.title, answer?.field === "title" ? answer : null, home));
     replace(body, draw(document, sentences, spans.text, inside));
     body.classList.toggle("open", isOpen);
   };
@@ -42,6 +44,7 @@ export function hitCard(hit, rank, { isLike, like }) {
       heading, line(document), row, body,
       el("div", { class: "actions" }, whole, whyButton(hit),
         el("button", { type: "button", on: { click: () => like(hit) } }, "More like this"),
+        recommend && el("button", { type: "button", on: { click: () => recommend(hit) } }, "Recommend from this"),
         ranks(hit))));
 }
 
@@ -84,11 +87,12 @@ function spansOf(hit, document, isLike) {
   return found;
 }
 
-function titleOf(document, spans, answer) {
+function titleOf(document, spans, answer, home) {
   const text = document.title || document.id;
   const nodes = document.title ? passage(text, spans, 0, text.length, answer) : text;
   const href = linkOf(document.metadata);
-  return href ? el("a", { href, rel: "noopener noreferrer", target: "_blank" }, nodes) : nodes;
+  if (href) return el("a", { href, rel: "noopener noreferrer", target: "_blank" }, nodes);
+  return home ? el("a", home, nodes) : nodes;
 }
 
 function linkOf(metadata) {

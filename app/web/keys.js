@@ -3,7 +3,7 @@
 /** input: the field of the question. */
 export function listen(input) {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     const isTyping = event.target.closest("input:not([type=checkbox], [type=radio], [type=range]), textarea, select");
     if (event.key === "/" && !isTyping) {
       event.preventDefault();

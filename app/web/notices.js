@@ -73,9 +73,10 @@ export class Trouble {
 const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 function headline(problem, isBusy) {
+  if (problem.kind === "unavailable") return "This is not available now.";
   if (isBusy) return "The service is busy.";
   if (problem.status === 0) return problem.title;
-  if (problem.status === 422 || problem.status === 400) return "This search cannot be run.";
+  if (problem.status === 422 || problem.status === 400) return problem.pointer === "/question" ? "This cannot be answered." : "This search cannot be run.";
   if (problem.status === 404) return "Not found.";
   if (problem.status === 410) return "The index was rebuilt in the meantime.";
   return problem.title || "Something went wrong.";

@@ -3,8 +3,11 @@
 import { isWeighed, modeOf } from "./modes.js";
 import { weightsOf } from "./weights.js";
 
-/** by: the one facet that `like` compares; facets: weights, see weights.js. */
-export const EMPTY = { q: "", mode: "", like: "", by: "", facets: "", filter: "", collection: "" };
+/** view: "" for searching, "ask" for an answer to q, "recommend"; by: the one facet that `like` compares; facets:
+ *  weights, see weights.js. Of recommendations: user, strategy, and history, the ids of liked documents as a JSON list;
+ *  "[]" asks for what is popular. */
+export const EMPTY = { q: "", mode: "", like: "", by: "", facets: "", filter: "", collection: "",
+  view: "", user: "", strategy: "", history: "" };
 
 export function readState(query) {
   const given = new URLSearchParams(query);
@@ -31,6 +34,16 @@ export function requestOf(state, limit, info) {
   if (state.filter) request.filter = JSON.parse(state.filter);
   if (state.collection) request.collection = state.collection;
   return request;
+}
+
+/** The liked documents of an address; none where it holds no list of ids. */
+export function historyOf(text) {
+  try {
+    const ids = JSON.parse(text || "[]");
+    return Array.isArray(ids) ? ids.filter((id) => typeof id === "string") : [];
+  } catch {
+    return [];
+  }
 }
 
 /** Choices {key: {any: [values]} or {gte, lte}} → the API's tree as JSON, or "" without choices. */

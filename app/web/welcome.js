@@ -2,6 +2,7 @@
 
 import { byId, el, plural, replace } from "./dom.js";
 import { EMPTY, address } from "./state.js";
+import { within } from "./views.js";
 
 const SAMPLE = /^(sample|demo)(-[0-9a-f]+)?$/;
 const EXAMPLES = [
@@ -13,12 +14,17 @@ const EXAMPLES = [
   "LiNi0.8Mn0.1Co0.1O2",
 ];
 
-/** info: the collection, or undefined; named: its name in the address; ask(q) searches. */
-export function drawWelcome(info, named, ask) {
+const INVITATION = { "": "Find it by its words, or by what it means.", ask: "Ask, and see what each sentence of the answer rests on." };
+
+/** info: the collection, or undefined; state: its view and the collection that the address names; ask(q) searches. */
+export function drawWelcome(info, { view, collection }, ask) {
   const isSample = info !== undefined && SAMPLE.test(info.name);
+  byId("invitation").textContent = INVITATION[view] ?? INVITATION[""];
   byId("about").textContent = about(info, isSample);
   byId("examples").hidden = !isSample;
-  if (isSample) replace(byId("examples").querySelector("ul"), EXAMPLES.map((q) => el("li", {}, chip(q, named, ask))));
+  const examples = EXAMPLES.filter((q) => view !== "ask" || q.endsWith("?"));
+  if (isSample) replace(byId("examples").querySelector("ul"), examples.map((q) => el("li", {},
+    el("a", { class: "chip", ...within(address({ ...EMPTY, q, view, collection }), () => ask(q)) }, q))));
   byId("served").textContent = info ? ` · ${info.name}, ${plural(info.n_documents, "document")}, generation ${info.generation}` : "";
 }
 
@@ -27,13 +33,4 @@ function about(info, isSample) {
   return isSample
     ? `${plural(info.n_documents, "short abstract")} from ten fields of science, written for this sample collection.`
     : `${plural(info.n_documents, "document")} in ${info.name}.`;
-}
-
-function chip(q, named, ask) {
-  const click = (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab, as for any link
-    event.preventDefault();
-    ask(q);
-  };
-  return el("a", { class: "chip", href: address({ ...EMPTY, q, collection: named }), on: { click } }, q);
 }

@@ -90,6 +90,24 @@ def learned_frequencies(path: Path, spectra: Mapping[str, Spectrum]) -> Path:
     return _saved(path, draw, width=3.6 * columns, height=3.4 * -(-(1 + len(spectra)) // columns))
 
 
+def likeness_of_sources(path: Path, scores: PartScores, arms: Sequence[str]) -> Path:
+    """How well a probe tells what each arm trained on from the target, task by task; at 0.5 it cannot."""
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        tasks = scores.part.tasks
+        for place, arm in enumerate(arms):
+            values = [scores.measured(arm, "probe_auc", task) for task in tasks]
+            spread = [one.std(ddof=1) if len(one) > 1 else 0.0 for one in values]
+            at = np.arange(len(tasks)) + 0.1 * (place - (len(arms) - 1) / 2)
+            axis.errorbar(at, [one.mean() for one in values], spread, fmt="o", capsize=3, label=arm)
+        axis.set_xticks(range(len(tasks)), tasks)
+        axis.set_ylabel("probe AUC, replaced part of the source against the target")
+        axis.legend(fontsize=7)
+
+    return _saved(path, draw)
+
+
 def _limits(scores: PartScores) -> tuple[float, float]:
     found = [100 * scores.of(arm, "micro", moment).mean() for arm in scores.part.arms for moment in (*MOMENTS, "best")]
     return max(0.0, min(found) - 5), max(found) + 3

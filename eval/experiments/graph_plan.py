@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from facetrail.models.errors import InvalidInput, NotFound
 
+Measure = Literal["micro", "macro", "probe_auc"]
+"""F1 of the fit, or how well an independent classifier tells the source it trained on from the target."""
+
 
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,13 +32,13 @@ class GraphDemand(_Closed):
     a: str
     b: str = ""
     """Empty: `a` by itself."""
-    measure: Literal["micro", "macro"] = "micro"
+    measure: Measure = "micro"
     task: str = ""
     """Empty: all tasks of the part."""
     of: Literal["mean", "tasks_above", "worst_task"] = "mean"
     """The mean over tasks, the number of tasks at which `a` is above `b`, or the smallest difference of a task."""
     least: float
-    """Hundredths of F1, or a number of tasks."""
+    """Hundredths of the measure, or a number of tasks."""
 
 
 class GraphPart(_Closed):
@@ -45,6 +48,8 @@ class GraphPart(_Closed):
     tasks: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     arms: tuple[str, ...] = Field(min_length=1)
+    set: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Method → values of its recipes on these tasks, which no part without them may share."""
     compared: tuple[tuple[str, str], ...] = ()
     """Pairs of arms; the first is told task by task too."""
     demands: tuple[GraphDemand, ...] = ()
@@ -62,6 +67,8 @@ class GraphExperiment(_Closed):
     """Of small graphs."""
     smoke_set: dict[str, Any]
     """Values of every recipe in a smoke run."""
+    smoke_of: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Method → values of its recipes in a smoke run."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Values of every recipe; the arm's own win."""
     pictured: str = ""
@@ -85,6 +92,9 @@ class GraphExperiment(_Closed):
             asked = {d.task for d in part.demands if d.task} | {t for row in part.published.values() for t in row}
             if unknown := sorted((asked - {*part.tasks}) | ({*part.tasks} - self.tasks.keys())):
                 raise ValueError(f"part {name!r}: {unknown[0]!r} is not among its tasks")
+        for task in self.tasks:
+            if len({str(part.set) for part in self.parts.values() if task in part.tasks}) > 1:
+                raise ValueError(f"parts that share the task {task!r} must set the same values")
         if self.smoke_task not in self.tasks or (self.pictured and self.pictured not in self.arms):
             raise ValueError("the smoke task and the pictured arm must be among the tasks and arms")
         return self
@@ -102,6 +112,7 @@ class GraphExperiment(_Closed):
                     "seeds": part.seeds[:1],
                     "demands": tuple(d for d in part.demands if not d.task),
                     "published": {},
+                    "set": {m: {**part.set.get(m, {}), **self.smoke_of.get(m, {})} for m in part.set | self.smoke_of},
                 }
             )
             for name, part in self.parts.items()

@@ -14,10 +14,13 @@ from facetrail.eval.language import difference_over_seeds
 from facetrail.eval.significance import holm
 
 MOMENTS = {"final": "final", "ema": "EMA", "infomax": "InfoMax"}
+EVOLVED = {"probe_auc": "probe AUC", "label_kept": "label kept", "edge_overlap": "edge overlap"}
+"""Of the replaced part of the source, where an experiment replaces one."""
 NOT_FAIR = "best epoch on target labels, not a fair figure"
 
 Unit = Mapping[str, Any]
-"""One fit: {"final" | "ema" | "infomax" | "best": {"micro", "macro"}, "cpu_seconds_per_epoch", "epochs", ...}."""
+"""One fit: {"final" | "ema" | "infomax" | "best": {"micro", "macro"}, "cpu_seconds_per_epoch", "epochs", ...}, and
+"evolved": {"probe_auc", ...} where the experiment says what became of the source."""
 
 
 class PartScores:
@@ -34,6 +37,14 @@ class PartScores:
         means: NDArray[np.float64] = np.array(found, np.float64).mean(axis=1)
         return means
 
+    def measured(self, arm: str, measure: str, task: str = "") -> NDArray[np.float64]:
+        """(n_seeds,): of the final epoch, or of the source that it was trained on."""
+        return self.of(arm, measure, "evolved" if measure in EVOLVED else "final", task)
+
+    def unit(self, arm: str, task: str, seed: int) -> Unit:
+        """All that one fit came to."""
+        return self._units[arm, task, seed]
+
     def meter(self, arm: str, name: str) -> float:
         """Mean over tasks and seeds."""
         return float(np.mean([self._units[arm, task, seed][name] for task in self.part.tasks for seed in self.seeds]))
@@ -41,7 +52,7 @@ class PartScores:
     def by_task(self, a: str, b: str, measure: str) -> dict[str, float]:
         """Task → difference of the means over seeds, final epoch."""
         return {
-            task: float((self.of(a, measure, task=task) - self.of(b, measure, task=task)).mean())
+            task: float((self.measured(a, measure, task) - self.measured(b, measure, task)).mean())
             for task in self.part.tasks
         }
 
@@ -87,6 +98,11 @@ def _measures(scores: PartScores, arm: str) -> dict[str, list[float]]:
         found[f"{task} final micro"] = scores.of(arm, "micro", task=task)
         found[f"{task} final macro"] = scores.of(arm, "macro", task=task)
         found[f"{task} EMA micro"] = scores.of(arm, "micro", "ema", task)
+    units = [scores.unit(arm, task, seed) for task in scores.part.tasks for seed in scores.seeds]
+    for name, label in EVOLVED.items():
+        if all(name in unit.get("evolved", {}) for unit in units):
+            found[label] = scores.measured(arm, name)
+            found |= {f"{task} {label}": scores.measured(arm, name, task) for task in scores.part.tasks}
     return {name: [round(float(value), 6) for value in values] for name, values in found.items()}
 
 
@@ -110,7 +126,7 @@ def _comparisons(scores: PartScores) -> list[ComparisonRow]:
             found.pop("p", None)
             rows.append({"a": a, "b": b, "measure": f"{task} final micro", **found})
     for demand in scores.part.demands:
-        row = {"a": demand.a, "b": demand.b or None, "measure": f"{demand.task} final {demand.measure}".strip()}
+        row = {"a": demand.a, "b": demand.b or None, "measure": _named(demand)}
         own = of_pair.get((demand.a, demand.b, row["measure"])) if demand.of == "mean" else None
         if own is None:
             rows.append(own := row)
@@ -118,13 +134,18 @@ def _comparisons(scores: PartScores) -> list[ComparisonRow]:
     return [ComparisonRow.model_validate(row) for row in rows]
 
 
+def _named(demand: GraphDemand) -> str:
+    measure = EVOLVED.get(demand.measure, f"final {demand.measure}")
+    return f"{demand.task} {measure}".strip()
+
+
 def _judged(scores: PartScores, demand: GraphDemand) -> dict[str, Any]:
     """What is asked, and whether it is so."""
     if demand.of == "mean":
-        value = 100 * float(scores.of(demand.a, demand.measure, task=demand.task).mean())
+        value = 100 * float(scores.measured(demand.a, demand.measure, demand.task).mean())
         if not demand.b:
             return {"demand": f"at least {demand.least:g} hundredths; {value:.2f}", "met": value >= demand.least}
-        value -= 100 * float(scores.of(demand.b, demand.measure, task=demand.task).mean())
+        value -= 100 * float(scores.measured(demand.b, demand.measure, demand.task).mean())
         return {"demand": f"at least {demand.least:+g} points; {value:+.2f}", "met": value >= demand.least}
     differences = scores.by_task(demand.a, demand.b, demand.measure)
     if demand.of == "tasks_above":

@@ -1,17 +1,6 @@
-"""`facetrail experiment adalign`: every arm on every task under every seed, judged without and with target labels.
+"""`facetrail experiment adalign`: the arms of ADAlign, and what its last frequencies see."""
 
-An arm on a task under a seed is one unit: fitted, judged, its scores written to the run folder. A run that was stopped
-goes on with the first unit that has none. Of a fit only figures stay: weights and trace of all would fill a disk.
-"""
-
-import json
-import shutil
-import time
-from collections.abc import Mapping, Sequence
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,142 +9,35 @@ import torch
 from facetrail.eval.experiments import graph_pictures
 from facetrail.eval.experiments.graph_pictures import Spectrum
 from facetrail.eval.experiments.graph_plan import GraphExperiment, read_graph_experiment
-from facetrail.eval.experiments.graph_result import PartScores, write_graph_result
-from facetrail.eval.graph import oracle_trace, score_graph
-from facetrail.eval.graph_data import KNOWN, load_known
-from facetrail.indexing.durable import write_durably
-from facetrail.models.errors import InvalidInput
-from facetrail.models.graph.adapted import AdaptedModel
+from facetrail.eval.experiments.graph_result import PartScores
 from facetrail.models.graph.encoder import GraphEncoder
 from facetrail.models.graph.graph_data import GraphData
 from facetrail.models.graph.propagation import graph_tensors
 from facetrail.models.graph.spectral import characteristic
-from facetrail.training.graph.adalign import distance_before_and_after, learned_frequencies
-from facetrail.training.graph.adapt import Fitted
-from facetrail.training.graph.methods import DomainAdapter, method_recipe
-from facetrail.training.run_folder import open_run
-
-PICTURES = "pictures"
+from facetrail.training.graph.adalign import learned_frequencies
+from facetrail.training.graph.experiment import Done, run_experiment
 
 
 def run(
     data: Path, out: Path, *, smoke: bool = False, seeds: int | None = None, resume: bool = False
 ) -> dict[str, Any]:
     """Fits, judges and writes one result a part (a smoke run: into `out`); → what the command prints."""
-    declared = read_graph_experiment("adalign")
-    plan = declared.smaller() if smoke else declared
-    open_run(out, plan, _files(plan), resume=resume)
-    torch.set_num_threads(1)  # equal bits, and seconds that can be compared
-    course = _Course(plan, data, out)
-    written = []
-    for name, part in plan.parts.items():
-        chosen = part.seeds[:seeds]
-        # A run that is cut short has whole tables of few seeds.
-        units = [(arm, task, seed) for seed in chosen for task in part.tasks for arm in part.arms]
-        scores = PartScores(part, chosen, {unit: course.unit(*unit) for unit in units})
-        command = f"facetrail experiment adalign --data DATA --out RUN{f' --seeds {seeds}' if seeds else ''}"
-        written.append(write_graph_result(plan, name, scores, command=command, folder=out if smoke else None))
-        _draw(plan, name, scores, course, out)
-    return {"results": [str(path) for path in written], "pictures": str(out / PICTURES), "run": str(out)}
+    plan = read_graph_experiment("adalign")
+    return run_experiment(plan, data, out, smoke=smoke, seeds=seeds, resume=resume, figures=_figures, draw=_draw)
 
 
-class _Course:
-    """The run folder of an experiment, and the graphs that its units share."""
-
-    def __init__(self, plan: GraphExperiment, data: Path, out: Path) -> None:
-        self._plan, self._out = plan, out
-        self._graph = cache(lambda name: load_known(name, data))
-
-    def unit(self, arm: str, task: str, seed: int) -> dict[str, Any]:
-        """The scores of one unit, from its file if it has been done."""
-        name = f"{_slug(arm)}_{_slug(task)}_{seed}"
-        path, folder = self._out / "scores" / f"{name}.json", self._out / "fits" / name
-        if not path.is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            found = self._done(arm, task, seed, folder)
-            path.parent.mkdir(exist_ok=True)
-            write_durably(path, json.dumps(found).encode())
-            shutil.rmtree(folder)
-        kept: dict[str, Any] = json.loads(path.read_bytes())
-        return kept
-
-    def _done(self, arm: str, task: str, seed: int, folder: Path) -> dict[str, Any]:
-        planned = self._plan.arms[arm]
-        values = {**self._plan.set, **planned.set, "seed": seed, "checkpoint_every": 10_000}  # at the end alone
-        recipe = method_recipe(planned.method, tuple(f"{key}={value}" for key, value in values.items()))
-        source, labelled = (self._graph(name) for name in self._plan.tasks[task])
-        if labelled.y is None:
-            raise InvalidInput(f"the target of {task} has no labels to judge by; choose another graph")
-        target, adapter, recorded = labelled.unlabelled(), DomainAdapter(recipe), _Recorded(recipe.trace_every)
-        model = adapter.fit(source, target, folder=folder, tracker=recorded)
-        return {
-            **_scores(adapter.fitted, model, target, labelled),
-            **_distances(adapter.fitted, model, target, labelled, folder),
-            "cpu_seconds_per_epoch": recorded.seconds_per_epoch,
-            "epochs": recipe.epochs,
-            "curve": recorded.curve,
-        }
-
-
-class _Recorded:
-    """A `Recorder` that keeps every n-th epoch's figures and the processor time of all."""
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._at: list[float] = []
-        self.curve: list[dict[str, float]] = []
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Median of the processor seconds between consecutive epochs; few have an evaluation between them."""
-        return float(median(b - a for a, b in pairwise(self._at)))
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Evaluations are left out: the trace holds more."""
-        if "train/loss" not in values:
-            return
-        self._at.append(time.process_time())
-        if step % self._every == 0:
-            self.curve.append({"epoch": step, **{name.removeprefix("train/"): v for name, v in values.items()}})
-
-    def note(self, step: int, text: str) -> None:
-        """Nothing: a step that is not finite ends the fit."""
-
-    def rewind(self, step: int) -> None:
-        """A unit begins once."""
-
-
-def _scores(fitted: Fitted, model: AdaptedModel, target: GraphData, labelled: GraphData) -> dict[str, Any]:
-    """F1 under every rule of choice. model: of the moving average. The true labels judge, and choose `best` alone."""
-    assert labelled.y is not None
-    trace, last = fitted.trace, fitted.recipe.epochs
-    best, _ = oracle_trace(trace, labelled.y)
-    infomax = fitted.chosen_epoch("infomax")
-    average = model.predict(target).probabilities
-    judged = {"final": trace[last], "ema": average, "infomax": trace[infomax], "best": trace[best]}
-    scores = {moment: score_graph(probabilities, labelled.y) for moment, probabilities in judged.items()}
-    found: dict[str, Any] = {
-        moment: {"micro": one.micro_f1, "macro": one.macro_f1, "ece": one.ece} for moment, one in scores.items()
-    }
-    return found | {
-        "infomax_epoch": infomax,
-        "best_epoch": best,
-        "majority_rate": scores["final"].majority_rate,
-    }
-
-
-def _distances(
-    fitted: Fitted, model: AdaptedModel, target: GraphData, labelled: GraphData, folder: Path
-) -> dict[str, Any]:
-    """How far apart the graphs are, and of ADAlign what its last frequencies see of each class."""
-    read = model.svd.apply(target) if model.svd is not None else target
-    distances = distance_before_and_after(fitted, fitted.source, read)
+def _figures(done: Done) -> dict[str, Any]:
+    """Of ADAlign, |Ψ| of each class on both sides at the last frequencies."""
+    fitted = done.adapter.fitted
     if fitted.recipe.method != "adalign":
-        return distances
-    t = learned_frequencies(folder)
+        return {}
+    t = learned_frequencies(done.folder)
     net = GraphEncoder(fitted.config.encoder, torch.Generator()).eval()
     net.load_state_dict(fitted.final)
-    sides = ((fitted.source, fitted.source.y, fitted.recipe.k_source), (read, labelled.y, fitted.recipe.k_target))
+    sides: tuple[tuple[GraphData, Any, int], ...] = (
+        (fitted.source, fitted.source.y, fitted.recipe.k_source),
+        (done.read, done.labelled.y, fitted.recipe.k_target),
+    )
     classes: dict[str, list[list[float]]] = {name: [] for name in fitted.config.class_names}
     with torch.no_grad():
         for graph, y, k in sides:
@@ -163,22 +45,18 @@ def _distances(
             for number, name in enumerate(classes):
                 of_class = z[torch.from_numpy(np.asarray(y) == number)]
                 classes[name].append(characteristic(t, of_class).modulus().tolist())
-    return distances | {"spectrum": {"lengths": t.norm(dim=1).tolist(), "classes": classes}}
+    return {"spectrum": {"lengths": t.norm(dim=1).tolist(), "classes": classes}}
 
 
-def _draw(plan: GraphExperiment, name: str, scores: PartScores, course: _Course, out: Path) -> None:
-    folder = out / PICTURES
-    graph_pictures.arms_by_choice(folder / f"{name}_arms.png", scores)
-    told = dict.fromkeys(arm for pair in scores.part.compared[:3] for arm in pair)
-    graph_pictures.tasks_beside_published(folder / f"{name}_tasks.png", scores, list(told))
+def _draw(plan: GraphExperiment, part: str, scores: PartScores, folder: Path) -> None:
     if plan.pictured in scores.part.arms:
-        spectra = {task: _spectrum(course, plan.pictured, task, scores.seeds) for task in scores.part.tasks}
-        graph_pictures.learned_frequencies(folder / f"{name}_frequencies.png", spectra)
+        spectra = {task: _spectrum(scores, plan.pictured, task) for task in scores.part.tasks}
+        graph_pictures.learned_frequencies(folder / f"{part}_frequencies.png", spectra)
 
 
-def _spectrum(course: _Course, arm: str, task: str, seeds: Sequence[int]) -> Spectrum:
+def _spectrum(scores: PartScores, arm: str, task: str) -> Spectrum:
     """All seeds' frequencies together."""
-    kept = [course.unit(arm, task, seed)["spectrum"] for seed in seeds]
+    kept = [scores.unit(arm, task, seed)["spectrum"] for seed in scores.seeds]
     classes = {
         name: (
             np.concatenate([one["classes"][name][0] for one in kept]),
@@ -187,14 +65,3 @@ def _spectrum(course: _Course, arm: str, task: str, seeds: Sequence[int]) -> Spe
         for name in kept[0]["classes"]
     }
     return Spectrum(np.concatenate([one["lengths"] for one in kept]), classes)
-
-
-def _files(plan: GraphExperiment) -> dict[str, str]:
-    """File → sha256 of every graph; loading them checks it."""
-    graphs = {graph for part in plan.parts.values() for task in part.tasks for graph in plan.tasks[task]}
-    return {file: sha256 for graph in sorted(graphs) for file, sha256 in KNOWN[graph].sha256.items()}
-
-
-def _slug(name: str) -> str:
-    kept = name.lower().replace("→", "-to-").replace("/", "-").replace(",", "-")
-    return kept.replace(" ", "-")

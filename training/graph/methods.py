@@ -13,9 +13,12 @@ from facetrail.training.config import read_recipe
 from facetrail.training.graph.adalign import AdalignRecipe, SpectralAlignment
 from facetrail.training.graph.adapt import Fitted, fit
 from facetrail.training.graph.alignment import AdversarialAlignment, Alignment, MmdAlignment
+from facetrail.training.graph.diffgda import Evolution, evolve
+from facetrail.training.graph.diffgda_networks import DiffgdaRecipe, networks_name
 from facetrail.training.graph.recipe import AdaptRecipe, AdversarialRecipe, MmdRecipe
 from facetrail.training.loop import Recorder
 
+EVOLUTION_FOLDER = "evolution"
 DEFAULTS = Path(__file__).with_name("adapt.toml")
 
 
@@ -28,6 +31,8 @@ class Method:
     """Where it departs from `adapt.toml`, as `key=value`."""
     align: Callable[[Any, str], Alignment] | None = None
     """(its recipe, device) → the alignment of one fit."""
+    evolve: Callable[..., Evolution] | None = None
+    """(source, target, its recipe, *, folder, resume, device) → another source to train on."""
 
 
 METHODS = {
@@ -36,6 +41,7 @@ METHODS = {
     "mmd": Method(MmdRecipe, align=lambda recipe, _: MmdAlignment(recipe)),
     "adversarial": Method(AdversarialRecipe, align=AdversarialAlignment),
     "adalign": Method(AdalignRecipe, align=SpectralAlignment),
+    "diffgda": Method(DiffgdaRecipe, ("k_source=0",), align=lambda recipe, _: MmdAlignment(recipe), evolve=evolve),
 }
 
 
@@ -58,6 +64,7 @@ class DomainAdapter:
             )
         self.recipe, self._method = recipe, method
         self._svd: JointSvd | None = None
+        self.evolution: Evolution | None = None
 
     def fit(
         self,
@@ -68,14 +75,38 @@ class DomainAdapter:
         tracker: Recorder | None = None,
         resume: bool = False,
         device: str = "cpu",
+        networks: Path | None = None,
     ) -> AdaptedModel:
-        """The classifier under the recipe's selection; the rest of the fit stands in `fitted`. As `adapt.fit`."""
+        """The classifier under the recipe's selection; the rest of the fit stands in `fitted` and `evolution`.
+
+        networks: a folder in which fits on one pair of graphs share the networks of their evolution; None: each its
+        own. Otherwise as `adapt.fit`.
+        """
         check_pair(source, target)
         if self.recipe.features == "svd":
             self._svd = JointSvd.of(source, target, self.recipe.svd_dim)
             source, target = self._svd.apply(source), self._svd.apply(target)
+        if self._method.evolve is not None:
+            self.evolution = self._evolved(source, target, folder, resume, device, networks)
+            source = self.evolution.evolved.graph
         align = self._method.align(self.recipe, device) if self._method.align is not None else None
         self.fitted: Fitted = fit(
             source, target, self.recipe, align=align, folder=folder, tracker=tracker, resume=resume, device=device
         )
         return self.fitted.model(svd=self._svd)
+
+    def _evolved(
+        self,
+        source: GraphData,
+        target: GraphData,
+        folder: Path | None,
+        resume: bool,
+        device: str,
+        networks: Path | None,
+    ) -> Evolution:
+        assert self._method.evolve is not None
+        assert isinstance(self.recipe, DiffgdaRecipe)
+        place = folder / EVOLUTION_FOLDER if folder is not None else None
+        if networks is not None:
+            place, resume = networks / networks_name(self.recipe), True
+        return self._method.evolve(source, target, self.recipe, folder=place, resume=resume, device=device)

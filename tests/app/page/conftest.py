@@ -22,6 +22,11 @@ from facetrail.app.platform import Platform
 from facetrail.app.serve import server_config
 from facetrail.app.settings import Settings
 from facetrail.indexing.build import BuildConfig, build_collection
+from facetrail.indexing.collection import Collection
+from facetrail.indexing.event_actions import Actions
+from facetrail.indexing.events import Events
+from facetrail.indexing.events_corpus import read_events
+from facetrail.indexing.recommenders import fit_closed_forms
 from facetrail.indexing.searcher import Searcher
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -119,7 +124,8 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 def searchers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Searcher]]:
-    """The sample with words and (hashed) meaning, the odd documents with words alone, and documents with facets."""
+    """The sample with words and (hashed) meaning, the sample again with its readers' events, the odd documents with
+    words alone, and documents with facets."""
     shared: Any = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[2] / "conftest.py"))
     encoder = shared.HashEncoder()
     folder = tmp_path_factory.mktemp("page")
@@ -127,10 +133,14 @@ def searchers(
         (folder / f"{name}.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)) + b"\n")
     with as_file(files("facetrail.indexing.sample")) as sample:
         build_collection(sample, folder / "sample", config=BuildConfig(), encoder=encoder)
+        build_collection(sample, folder / "readers", config=BuildConfig(modes=("lexical",)))
+        with Collection.open(folder / "readers", writable=True) as readers:
+            Events(readers).put([event for _, event in read_events(sample / "events.jsonl")])
+            fit_closed_forms(readers, actions=Actions())
     build_collection(folder / "odd.jsonl", folder / "odd", config=BuildConfig(modes=("lexical",)))
     facets = shared.FacetHashEncoder()
     build_collection(folder / "faceted.jsonl", folder / "faceted", config=BuildConfig(), encoder=facets)
-    encoders = {"sample": encoder, "odd": None, "faceted": facets}
+    encoders = {"sample": encoder, "odd": None, "readers": None, "faceted": facets}
     opened = {name: Searcher.open(folder / name, encoder=e) for name, e in encoders.items()}
     yield opened
     for searcher in opened.values():
@@ -172,8 +182,8 @@ def serve(searchers: dict[str, Searcher]) -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def site(serve: Serve) -> Site:
-    """The sample, and behind it the odd documents."""
-    return serve("sample", "odd")
+    """The sample, and behind it the odd documents and the sample with events."""
+    return serve("sample", "odd", "readers")
 
 
 @pytest.fixture(scope="session")

@@ -37,10 +37,15 @@ CONTRAST = """() => {
 
 STATES = {
     "welcome": "/",
+    "nothing asked": "/?view=ask",
     "hits": "/?q=contrastive+learning+graph",
     "similar": "/?q=graph&like=ir-006",
     "odd": "/?q=zebra&collection=odd",
     "error": "/?" + urlencode({"q": "graph", "filter": '{"must":[{"key":"year","match":{}}]}'}),
+    "for nobody yet": "/?view=recommend&collection=readers",
+    "for a user": "/?view=recommend&user=reader-01&collection=readers",
+    "for likes": "/?" + urlencode({"view": "recommend", "history": '["gl-013", "<b>"]', "collection": "readers"}),
+    "unfitted": "/?view=recommend&history=[]",
     "nothing": "/?" + urlencode({"q": "xylophone", "mode": "lexical", "filter": '{"topic":"cardiology"}'}),
 }
 
@@ -55,7 +60,7 @@ FACETED = {
 }
 SETTLED = """() => document.querySelector('#filters > *, #weights > *, .asking')
   && !document.querySelector('[aria-busy]')
-  && document.querySelector('.asking #about:not(:empty), article.hit, .problem, .nothing')"""
+  && document.querySelector('.asking #about:not(:empty), .whom .about:not(:empty), article.hit, .problem, .nothing')"""
 
 
 def unfold(page: Page) -> None:
