@@ -1,6 +1,8 @@
 """Fixtures that every layer's tests share."""
 
+import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,12 @@ def hash_encoder() -> HashEncoder:
 def other_encoder() -> HashEncoder:
     """Another one, of the same dimension but incomparable."""
     return HashEncoder(salt="other")
+
+
+@pytest.fixture
+def no_running_loop() -> Iterator[None]:
+    """A browser test leaves its event loop marked as running in its thread, where later tests may run one of theirs."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(loop)

@@ -24,6 +24,8 @@ from facetrail.models.language.endpoint import EndpointModel
 from facetrail.models.recommend.records import Reason, Recommendation, Source
 from facetrail.models.records import Document
 
+pytestmark = pytest.mark.usefixtures("no_running_loop")
+
 CORPUS = {
     "battery": (
         "Fast charging",

@@ -18,6 +18,8 @@ from facetrail.models.language.conversation import Message, Piece, Speaker
 from facetrail.models.language.records import DrawKey, Prompt, Sampling
 from facetrail.models.language.speakers import open_speaker
 
+pytestmark = pytest.mark.usefixtures("no_running_loop")
+
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 ASKED = [Message("user", "1+2*3=" * 5)]
 
