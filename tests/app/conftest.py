@@ -1,5 +1,6 @@
 """A service on loopback for the tests: the real application, protocol and searcher, in a thread of this process."""
 
+import importlib
 import itertools
 import os
 import socket
@@ -17,6 +18,7 @@ import numpy as np
 import orjson
 import pytest
 import uvicorn
+from contracts.scripted_server import ScriptedServer
 
 from facetrail.app.main import create_app
 from facetrail.app.platform import Platform
@@ -148,3 +150,16 @@ def start_process(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Pop
     for child in children:
         child.kill()
         child.wait()
+
+
+@pytest.fixture(scope="session")
+def imported() -> None:
+    """What the first answer of a process loads, which on a busy machine takes longer than a client here waits."""
+    for module in ("facetrail.indexing.answering", "facetrail.models.language.speakers"):
+        importlib.import_module(module)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer().running() as running:
+        yield running

@@ -1,6 +1,5 @@
 """OpenAI's own client against this service: whole, streamed, refused."""
 
-import importlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,20 +11,8 @@ from contracts.tiny_llama import save_tiny_llama
 from facetrail.app.chatting import UntilStop
 
 openai = pytest.importorskip("openai", reason="needs the extra `test`")
+pytestmark = pytest.mark.usefixtures("imported")
 TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather?"}]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def imported() -> None:
-    """What the first answer of a process loads, which on a busy machine takes longer than a client here waits."""
-    for module in ("facetrail.indexing.answering", "facetrail.models.language.speakers"):
-        importlib.import_module(module)
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer().running() as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import asyncio
 import gc
-import importlib
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +18,9 @@ from facetrail.indexing.events import Events
 from facetrail.indexing.recommenders import fit_closed_forms
 from facetrail.models.recommend.records import Event
 
+pytestmark = pytest.mark.usefixtures("imported")
 QUESTION = {"question": "graph neural citation retrieval", "mode": "lexical"}
 THEN = 1_700_000_000_000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def imported() -> None:
-    """What the first answer of a process loads, which on a busy machine takes longer than a client here waits."""
-    for module in ("facetrail.indexing.answering", "facetrail.models.language.speakers"):
-        importlib.import_module(module)
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer().running() as running:
-        yield running
 
 
 def options(server: ScriptedServer, **more: Any) -> dict[str, Any]:

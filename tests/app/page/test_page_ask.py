@@ -1,6 +1,5 @@
 """Asking on the page: the answer as it is written, its citations, what nothing carries, stopping, and bad days."""
 
-import importlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,17 +13,10 @@ from playwright.sync_api import Locator, Page, Route, expect
 from facetrail.models.language.causal import TinyPolicy
 from facetrail.models.language.vocabulary import WordTokenizer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("imported")]
 QUESTION = "Why do graph networks with many layers lose accuracy?"
 ASKED = "/?" + urlencode({"q": QUESTION, "view": "ask"})
 BROKEN = "Failed to load resource"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def imported() -> None:
-    """What the first answer of a process loads, which on a busy machine takes longer than a test waits."""
-    for module in ("facetrail.indexing.answering", "facetrail.models.language.speakers"):
-        importlib.import_module(module)
 
 
 @pytest.fixture(scope="module")
