@@ -13,10 +13,8 @@ from collections.abc import Generator, Mapping, Sequence
 
 from facetrail.indexing.reason_request import (
     Answer,
-    AnswerCitation,
     AnswerEvent,
     AnswerModel,
-    AnswerSentence,
     ReasonRequest,
     Retrieved,
     Token,
@@ -26,7 +24,7 @@ from facetrail.indexing.recommending import Recommending
 from facetrail.indexing.request import Hit, SearchRequest
 from facetrail.indexing.searcher import Searcher
 from facetrail.models.errors import InvalidInput, Unavailable
-from facetrail.models.language.citing import CitationFilter, check_answer, content_words, share_held
+from facetrail.models.language.citing import Citation, CitationFilter, check_answer, content_words, share_held
 from facetrail.models.language.conversation import Message, Piece, Speaker
 from facetrail.models.language.grounding import DONT_KNOW, Grounded, Passage, ground
 from facetrail.models.language.records import DrawKey, Sampling
@@ -180,10 +178,8 @@ class Answering:
         return Answer(
             answer=text,
             is_answered=is_answered,
-            sentences=[
-                AnswerSentence(s.text, s.start, s.end, s.is_supported, s.citations, s.attributed) for s in sentences
-            ],
-            citations=[AnswerCitation(c.number, c.id, c.title, c.quote, c.start, c.end, c.score) for c in citations],
+            sentences=sentences,
+            citations=citations,
             model=AnswerModel(self._speaker.name, self._speaker.kind, self._speaker.context, limits),
             dropped=grounded.dropped,
             took_ms=seconds * 1e3,
@@ -211,5 +207,5 @@ def reasons_in_words(found: Recommendation, titles: Mapping[str, str]) -> str:
     return "\n".join(sentences)
 
 
-def _unquoted(passage: Passage) -> AnswerCitation:
-    return AnswerCitation(passage.number, passage.id, passage.title, "", 0, 0, passage.score)
+def _unquoted(passage: Passage) -> Citation:
+    return Citation(passage.number, passage.id, passage.title, "", 0, 0, passage.score)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from facetrail.indexing.recommend_request import MAX_HISTORY, HistoryEvent
 from facetrail.indexing.request import Closed, Mode
+from facetrail.models.language.citing import Citation, Sentence
 
 MAX_PASSAGES = 20
 
@@ -34,38 +35,6 @@ class ReasonRequest(Closed):
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerSentence:
-    """One sentence of an answer, characters [start, end) of it.
-
-    attributed: whether the model wrote the citations or they were found afterwards; None where there are none.
-    """
-
-    text: str
-    start: int
-    end: int
-    is_supported: bool
-    citations: Sequence[int]
-    attributed: Literal["model", "afterwards"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerCitation:
-    """A passage under its number. `quote` is characters [start, end) of what was read, the sentence that says most.
-
-    What was read is the document's text; about recommendations it is the recommender's reasons in words. Before the
-    answer is there, `quote` is empty. score: the search's or the recommender's.
-    """
-
-    number: int
-    id: str
-    title: str
-    quote: str
-    start: int
-    end: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
 class AnswerModel:
     """Which model spoke. context: tokens it reads and writes at most · limits: what held for this answer, in words."""
 
@@ -79,14 +48,15 @@ class AnswerModel:
 class Answer:
     """An answer with its citations checked.
 
+    What is quoted is the document's text; about recommendations it is the recommender's reasons in words.
     is_answered: False where nothing relevant was retrieved or the model says that it does not know · dropped: ids of
     passages that were retrieved and for which the prompt had no room, or which held nothing that may be shown.
     """
 
     answer: str
     is_answered: bool
-    sentences: Sequence[AnswerSentence]
-    citations: Sequence[AnswerCitation]
+    sentences: Sequence[Sentence]
+    citations: Sequence[Citation]
     model: AnswerModel
     dropped: Sequence[str]
     took_ms: float
@@ -94,9 +64,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """The passages that the model is about to read."""
+    """The passages that the model is about to read, their `quote` still empty."""
 
-    citations: Sequence[AnswerCitation]
+    citations: Sequence[Citation]
 
 
 @dataclass(frozen=True, slots=True)
