@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from facetrail.training.graph.command import adapt_command
+from facetrail.training.recommend.command import hints_command
 
 RECIPES = {
     "unifar": "facetrail.training.text.unifar:train",
@@ -21,9 +22,9 @@ RECIPES = {
 """Name → the function that fits it: (data, out, *, overrides, resume, seed, device) → what came out."""
 EXPERIMENTS = {
     "unifar": "facetrail.training.text.unifar_experiment:run",
+    "unifar-controls": "facetrail.training.text.unifar_experiment:run_controls",
     "rl-core": "facetrail.training.language.experiment:run_rl_core",
     "hacpo": "facetrail.training.language.experiment:run_hacpo",
-    "hints": "facetrail.training.recommend.hints_experiment:run",
     "adalign": "facetrail.training.graph.adalign_experiment:run",
     "diffgda": "facetrail.training.graph.diffgda_experiment:run",
 }
@@ -97,6 +98,7 @@ for _name, _target in RECIPES.items():
 for _name, _target in EXPERIMENTS.items():
     experiment_app.command(_name, help=f"Compares the arms of {_name}.")(experiment_command(_target))
 train_app.command("adapt")(adapt_command)
+experiment_app.command("hints")(hints_command)
 
 
 def _load(target: str) -> Callable[..., Mapping[str, Any]]:

@@ -114,19 +114,23 @@ def probe_rows(experiment: UnifarExperiment, probed: Sequence[Probed], *, rng: n
     hurt = compare_paired(
         columns["right"] - columns["wrong"], shuffled, rng=rng, n_randomisations=experiment.n_randomisations
     )
-    least = plan.least_points / 100
     rows = [
         ComparisonRow(
-            a=f"{plan.arm}: {RIGHT}", b=f"{plan.arm}: {WRONG}", measure=PROBE, difference=gain.difference,
-            interval=gain.interval, p=gain.p, demand=f"difference >= {least:+g} and p < .05",
-            met=gain.difference >= least and gain.p < 0.05,
-        ),
-        ComparisonRow(
-            a=f"{plan.arm}: {RIGHT}", b=f"{plan.arm}: {SHUFFLED}", measure=f"{PROBE}, gain over wrong facets",
-            difference=hurt.difference, interval=hurt.interval, p=hurt.p,
-            demand="shuffling hurts: difference > 0 and p < .05", met=hurt.difference > 0 and hurt.p < 0.05,
-        ),
+            a=f"{plan.arm}: {RIGHT}", b=f"{plan.arm}: {other}", measure=measure, difference=found.difference,
+            interval=found.interval, p=found.p,
+        )
+        for other, measure, found in ((WRONG, PROBE, gain), (SHUFFLED, f"{PROBE}, gain over wrong facets", hurt))
     ]  # fmt: skip
+    if plan.least_points is not None:
+        least = plan.least_points / 100
+        demanded = (
+            (f"difference >= {least:+g} and p < .05", gain.difference >= least and gain.p < 0.05),
+            ("shuffling hurts: difference > 0 and p < .05", hurt.difference > 0 and hurt.p < 0.05),
+        )
+        rows = [
+            row.model_copy(update={"demand": demand, "met": met})
+            for row, (demand, met) in zip(rows, demanded, strict=True)
+        ]
     for one in (one for one in probed if one.arm == ANNOTATED):
         text = "the base's mean of sentences whose roles annotators gave: how far the text of a role alone can go"
         arms[f"{ANNOTATED}: {RIGHT}"] = Arm(description=text, measures={PROBE: [mean(one.right)]})
@@ -144,11 +148,13 @@ def probe_rows(experiment: UnifarExperiment, probed: Sequence[Probed], *, rng: n
 
 
 def role_measures(probed: Sequence[Probed], arm: str) -> dict[str, list[float]]:
-    """Accuracy and F1 of the roles, one value a seed."""
-    found = [one.roles for one in probed if one.arm == arm and one.roles is not None]
+    """Of an arm that was probed, one value a seed: how much the right facet gains, accuracy and F1 of the roles."""
+    runs = [one for one in probed if one.arm == arm]
+    found = [one.roles for one in runs if one.roles is not None]
     if not found:
         return {}
     measures = {
+        f"{PROBE}, right minus wrong": [mean(one.right) - mean(one.wrong) for one in runs],
         "roles accuracy": [one.accuracy for one in found],
         "roles accuracy without other": [one.accuracy_of_facets for one in found],
         "roles macro-F1": [one.macro_f1 for one in found],

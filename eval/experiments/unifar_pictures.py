@@ -16,6 +16,15 @@ from facetrail.models.text.facets import FACETS, GRANULARITIES
 BYTES = "bytes per document"
 
 
+def draw(folder: Path, findings: Findings, tested: Sequence[Comparison], probed: Sequence[Probed]) -> None:
+    """What a result shows: wins and losses, quality by bytes, and the facet probe where it was asked."""
+    quality_by_bytes(folder / "quality-by-bytes.png", findings)
+    if tested:
+        wins_and_losses(folder / "wins-and-losses.png", tested)
+    if probed:
+        right_and_wrong(folder / "facet-probe.png", probed)
+
+
 def dev_curves(path: Path, curves: Mapping[str, Sequence[tuple[int, float]]], *, measure: str) -> Path:
     """Arm → (optimiser steps, measure on the development sets)."""
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from facetrail.models.errors import InvalidInput
 
 PREREGISTERED = Path(__file__).with_name("unifar.toml")
+UNTRAINED = ("A0", "A1", "B0")
+"""BM25, the base, and the base with predicted roles: no seed plays a part."""
 
 
 class Closed(BaseModel):
@@ -42,13 +44,26 @@ class ProbePlan(Closed):
     """What is demanded of the facet probe, and of which arm."""
 
     arm: str
-    least_points: float
-    least_role_accuracy: float = Field(ge=0, le=1)
+    least_points: float | None = None
+    """None: reported, not demanded; so for the roles."""
+    least_role_accuracy: float | None = Field(None, ge=0, le=1)
+
+
+class Controls(Closed):
+    """Arms that the claim does not rest on, trained and judged in a run of their own."""
+
+    name: str
+    claim: str
+    seeds: tuple[int, ...] = Field(min_length=1)
+    family: tuple[tuple[str, str], ...]
+    probe: ProbePlan
+    arms: dict[str, ArmPlan]
 
 
 class UnifarExperiment(Closed):
     """What is run and judged, declared beforehand."""
 
+    name: str
     claim: str
     seeds: tuple[int, ...] = Field(min_length=1)
     sets: tuple[str, ...] = Field(min_length=1)
@@ -76,13 +91,22 @@ class UnifarExperiment(Closed):
     arms: dict[str, ArmPlan]
     probe: ProbePlan
     demands: tuple[Demand, ...]
+    controls: Controls
+
+    def of_controls(self) -> Self:
+        """The controls as an experiment: the same sets and judging, without demands, beside the untrained arms."""
+        controls = self.controls
+        changed = {name: getattr(controls, name) for name in ("name", "claim", "seeds", "family", "probe")}
+        untrained = {name: self.arms[name] for name in UNTRAINED}
+        return self.model_copy(update={**changed, "arms": untrained | controls.arms, "demands": ()})
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        named = {name for pair in self.family for name in pair} | {self.probe.arm}
+        named = {name for pair in (*self.family, *self.controls.family) for name in pair}
+        named |= {self.probe.arm, self.controls.probe.arm, *UNTRAINED}
         named |= {name for demand in self.demands for name in (demand.a, demand.b) if name is not None}
         named |= {arm.of for arm in self.arms.values() if arm.scorer == "fused"}
-        if unknown := sorted(named - self.arms.keys()):
+        if unknown := sorted(named - self.arms.keys() - self.controls.arms.keys()):
             raise ValueError(f"{unknown[0]!r} is not among the arms")
         if without := [name for name in self.sets if self.primary.get(name) not in self.measures]:
             raise ValueError(f"set {without[0]!r} has no primary measure among {list(self.measures)}")

@@ -16,6 +16,7 @@ from facetrail.eval.experiments.unifar_evidence import (
     probe_rows,
     role_measures,
 )
+from facetrail.eval.experiments.unifar_pictures import draw
 from facetrail.eval.experiments.unifar_plan import PREREGISTERED, UnifarExperiment
 from facetrail.eval.experiments.unifar_probe import Probed
 from facetrail.eval.experiments.unifar_sets import JudgedSet
@@ -40,21 +41,24 @@ def write(
     notes: str = "",
     accelerator: str = "",
     folder: Path | None = None,
+    pictures: Path | None = None,
 ) -> Path:
-    """Writes `unifar.json` and returns its path.
+    """Writes the experiment's file of evidence and returns its path.
 
-    data: sha256 of further files, those that trained. notes: what was run (seeds, truncation, steps), in sentences.
-    Random draws start from the first seed, so that the same scores give the same file.
+    data: sha256 of further files, those that trained. pictures: the folder for them. notes: what was run (seeds,
+    truncation, steps), in sentences. Random draws start from the first seed: the same scores give the same file.
     """
     findings = Findings(experiment, judged, sets)
     rng = np.random.default_rng(experiment.seeds[0])
     tested = family(findings, rng=rng)
     rows = [*map(_family_row, tested), *demand_rows(findings, rng=rng)]
     probe_arms, probed_rows = probe_rows(experiment, probed, rng=rng)
+    if pictures is not None:
+        draw(pictures, findings, tested, [one for one in probed if one.arm == experiment.probe.arm])
     arms = {name: _arm(findings, name, probed) for name in experiment.arms if name in findings.arms}
     accuracies = role_measures(probed, experiment.probe.arm).get("roles accuracy", [])
-    if accuracies and experiment.probe.arm in arms:
-        least = experiment.probe.least_role_accuracy
+    least = experiment.probe.least_role_accuracy
+    if accuracies and least is not None and experiment.probe.arm in arms:
         probed_rows.append(
             ComparisonRow(
                 a=experiment.probe.arm, measure="roles accuracy", demand=f">= {least:g}", met=mean(accuracies) >= least
@@ -65,13 +69,13 @@ def write(
         hashes |= one.sha256
     seeds = sorted({one.seed for one in judged if one.seed is not None})
     return write_result(
-        "unifar",
+        experiment.name,
         claim=experiment.claim,
         data=[DataSource(name=name, sha256=value) for name, value in sorted(hashes.items())],
         arms=arms | probe_arms,
         comparisons=[*rows, *probed_rows],
         seeds=seeds,
-        meter=Meter(name="optimiser steps and seen pairs of B, B2 and UniFAR", equal_within=_largest_gap(findings)),
+        meter=Meter(name="optimiser steps and seen pairs of trained arms", equal_within=_largest_gap(findings)),
         command=command,
         notes=" ".join([verdict(tested, experiment), *_notes(findings, tested, seeds), notes, UNREACHABLE]).strip(),
         accelerator=accelerator,
@@ -116,11 +120,10 @@ def _short(value: float | str) -> str:
 
 
 def _largest_gap(findings: Findings) -> float:
-    """Largest relative difference in what the trained arms of the family saw."""
-    trained = [arm for arm in ("B", "B2", "U1", "UK") if arm in findings.arms]
+    """Largest relative difference in what the trained arms saw."""
     gaps = [0.0]
     for meter in EQUAL_METERS:
-        seen = [one.meters[meter] for arm in trained for one in findings.arms[arm] if one.meters.get(meter)]
+        seen = [one.meters[meter] for runs in findings.arms.values() for one in runs if one.meters.get(meter)]
         gaps.append(1 - min(seen) / max(seen) if seen else 0.0)
     return max(gaps)
 

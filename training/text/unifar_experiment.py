@@ -1,4 +1,5 @@
-"""`facetrail experiment unifar`: trains every arm on the same pairs for the same steps, and has evaluation judge them.
+"""`facetrail experiment unifar` and `unifar-controls`: trains every arm on the same pairs for the same steps, and has
+evaluation judge them.
 
 An arm under a seed is one unit of work: fitted, encoded, judged, and its scores written to the run folder; a run that
 was stopped goes on with the first unit that has no scores.
@@ -7,13 +8,13 @@ was stopped goes on with the first unit that has no scores.
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facetrail.eval.experiments import unifar as judging
+from facetrail.eval.experiments import unifar_pictures as pictures
 from facetrail.eval.experiments import unifar_probe as probing
 from facetrail.eval.experiments.unifar import Judged
 from facetrail.eval.experiments.unifar_collections import load_sets
@@ -24,7 +25,7 @@ from facetrail.eval.experiments.unifar_scores import Encoded, EncodedTexts
 from facetrail.eval.experiments.unifar_sets import JudgedSet, all_texts, smoke
 from facetrail.indexing.durable import write_durably
 from facetrail.indexing.progress import progress_bar
-from facetrail.models.text.facets import FACETS
+from facetrail.models.text.unifar import UnifarHead
 from facetrail.training.config import read_recipe
 from facetrail.training.run_folder import open_run
 from facetrail.training.text.dev_sets import DevSet
@@ -32,9 +33,10 @@ from facetrail.training.text.states import StateStore
 from facetrail.training.text.unifar import DEFAULTS, save, torch_device
 from facetrail.training.text.unifar_arm import ArmConfig, Trained, build_model, fit_arm
 from facetrail.training.text.unifar_encode import encode_texts, with_merged, with_roles
-from facetrail.training.text.unifar_model import UnifarModel
+from facetrail.training.text.unifar_model import UnifarModel, encode_all
 from facetrail.training.text.unifar_prepare import Prepared
 from facetrail.training.text.unifar_recipe import UnifarRecipe
+from facetrail.training.text.unifar_units import CONTROLS, UNIFAR, UNITS, Unit
 from facetrail.training.tracking import CURVES_FILE, Tracker, read_curves
 
 SMOKE = (
@@ -45,57 +47,24 @@ SMOKE = (
 )  # fmt: skip
 
 
-UNIFAR = ("U1", "UK")
-"""UniFAR's single vector, and its facet vectors: one training."""
+def run(data: Path, out: Path, **options: Any) -> dict[str, Any]:
+    """UniFAR against its equal-budget controls; options: see `run_units`."""
+    return run_units(data, out, read_experiment(), UNITS, **options)
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One training and the arms that are judged from it. Two configs: one model for documents, one for questions."""
-
-    name: str
-    arms: tuple[str, ...]
-    configs: tuple[ArmConfig, ...] = (ArmConfig(),)
-    most_sentences: int = 0
-    permuted: bool = False
-    n_seeds: int | None = None
-    """None: all of the experiment's."""
-    probed: bool = False
+def run_controls(data: Path, out: Path, **options: Any) -> dict[str, Any]:
+    """Ablations of the head, permuted pairs, two models; options: see `run_units`."""
+    return run_units(data, out, read_experiment().of_controls(), CONTROLS, **options)
 
 
-def _head_unit(name: str, **config: Any) -> Unit:
-    return Unit(name, (name,), (ArmConfig(layers=False, **config),), n_seeds=1, probed=True)
+def run_units(
+    data: Path, out: Path, experiment: UnifarExperiment, units: Sequence[Unit], *,
+    smoke: bool = False, seeds: int | None = None, resume: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains, judges and writes the result (a smoke run: into `out`); → what the command prints.
 
-
-UNITS = (
-    Unit("U", UNIFAR, probed=True),
-    Unit("B", ("B", "B3"), (ArmConfig(head="mean"),), most_sentences=len(FACETS)),
-    Unit("B2", ("B2",), (ArmConfig(head="projections"),)),
-    _head_unit("U/head"),
-    _head_unit("U/head minus gate", without=("gate",)),
-    _head_unit("U/head minus facet KL", without=("facet",)),
-    _head_unit("U/head minus alignment KL", without=("alignment",)),
-    _head_unit("U/head minus distillation KL", without=("distillation",)),
-    _head_unit("U/head minus split", without=("split",)),
-    _head_unit("U/head minus anchor init", without=("roles",)),
-    _head_unit("U/head frozen anchors", without=("roles",), frozen_anchors=True),
-    Unit("permuted", ("U permuted pairs",), permuted=True, n_seeds=1),
-    Unit("C", ("C",), (ArmConfig(head="mean", kinds=("dd",)), ArmConfig(head="mean", kinds=("qd",))), n_seeds=1),
-)
-"""What the claim rests on first."""
-
-
-def _in_order(seeds: Sequence[int]) -> list[tuple[Unit, int]]:
-    """Units of all seeds seed by seed, then those of few: a run that is cut short has what the claim rests on."""
-    of_all = [(unit, seed) for seed in seeds for unit in UNITS if unit.n_seeds is None]
-    return of_all + [(unit, seed) for unit in UNITS if unit.n_seeds is not None for seed in seeds[: unit.n_seeds]]
-
-
-def run(
-    data: Path, out: Path, *, smoke: bool = False, seeds: int | None = None, resume: bool = False
-) -> dict[str, Any]:
-    """Trains, judges and writes `eval/results/unifar.json` (a smoke run: into `out`); → what the command prints."""
-    experiment = read_experiment()
+    seeds: how many of the declared ones; None is all.
+    """
     chosen = experiment.seeds[: 1 if smoke else seeds]
     recipe = read_recipe(DEFAULTS, UnifarRecipe, SMOKE if smoke else ())
     with progress_bar() as progress:
@@ -104,15 +73,21 @@ def run(
     course = _Course(data, out, experiment, prepared, recipe, is_smoke=smoke, resume=resume)
     course.untrained()
     course.annotated()
-    for unit, seed in _in_order(chosen):
-        course.unit(unit, seed)
+    for seed in chosen:  # a run that is cut short has whole tables of few seeds
+        for unit in units:
+            if seed == chosen[0] or not unit.first_seed_only:
+                course.unit(unit, seed)
     judged, probed = course.results()
     path = write(
         experiment, judged, probed, course.sets,
-        command=f"facetrail experiment unifar --data DATA --out RUN --seeds {len(chosen)}",
-        data=prepared.training.hashes, notes=_notes(recipe), folder=out if smoke else None,
+        command=f"facetrail experiment {experiment.name} --data DATA --out RUN --seeds {len(chosen)}",
+        data=prepared.training.hashes, notes=_notes(recipe), folder=out if smoke else None, pictures=course.pictures,
     )  # fmt: skip
-    return {"result": str(path), "arms": len({one.arm for one in judged}), "seeds": len(chosen), "run": str(out)}
+    course.draw_curves(units, chosen)
+    return {
+        "result": str(path), "arms": len({one.arm for one in judged}), "seeds": len(chosen), "run": str(out),
+        "pictures": str(course.pictures),
+    }  # fmt: skip
 
 
 class _Course:
@@ -123,7 +98,7 @@ class _Course:
         is_smoke: bool, resume: bool,
     ) -> None:  # fmt: skip
         self.out, self.experiment, self.prepared, self.recipe = out, experiment, prepared, recipe
-        self.data, self.resume = data, resume
+        self.data, self.resume, self.pictures = data, resume, out / "pictures"
         sets = load_sets(data, experiment.sets, distractors=experiment.distractors)
         self.sets = [smoke(one) for one in sets] if is_smoke else sets
         dev = [as_judged(one) for one in prepared.dev_sets]
@@ -190,6 +165,25 @@ class _Course:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped before it kept the scores
         start = next(row for row in read_curves(fit / CURVES_FILE) if "eval/dev" in row)
         save(folder, self.prepared, trained, {k.removeprefix("eval/"): v for k, v in start.items() if "eval/" in k})
+        head = trained.model.head
+        assert isinstance(head, UnifarHead)
+        pictures.anchor_similarity(self.pictures / f"anchors-{seed}.png", head.anchors.detach().cpu().numpy())
+        store = self._stores(final=False)[0]
+        gate = encode_all(trained.model, store, is_question=False).gate
+        pictures.gate_by_length(self.pictures / f"gate-{seed}.png", store.lengths, gate)
+
+    def draw_curves(self, units: Sequence[Unit], seeds: Sequence[int]) -> None:
+        """Development sets over the steps, for every training whose curves are in the folder."""
+        for seed in seeds:
+            curves = {}
+            for unit in units:
+                for config in unit.configs:
+                    file = self._fit_folder(unit, config, seed) / CURVES_FILE
+                    if file.is_file():
+                        rows = [row for row in read_curves(file) if "eval/dev" in row]
+                        curves[file.parent.name] = [(int(row["step"]), row["eval/dev"]) for row in rows]
+            if curves:
+                pictures.dev_curves(self.pictures / f"dev-{seed}.png", curves, measure="nDCG@10")
 
     def _fit_folder(self, unit: Unit, config: ArmConfig, seed: int) -> Path:
         return self.out / "fits" / f"{_slug(unit.name)}-{'-'.join(config.kinds)}-{seed}"
@@ -245,10 +239,10 @@ class _Course:
     def results(self) -> tuple[list[Judged], list[Probed]]:
         """Everything that was judged, from the run folder."""
         contents = [json.loads(path.read_bytes()) for path in sorted((self.out / "scores").glob("*.json"))]
-        return (
-            [Judged.model_validate(one) for content in contents for one in content["judged"]],
-            [Probed.model_validate(one) for content in contents for one in content["probed"]],
-        )
+        judged = [Judged.model_validate(one) for content in contents for one in content["judged"]]
+        probed = [Probed.model_validate(one) for content in contents for one in content["probed"]]
+        known = {*self.experiment.arms, probing.ANNOTATED}  # both experiments may share a folder
+        return [one for one in judged if one.arm in known], [one for one in probed if one.arm in known]
 
 
 def as_judged(dev: DevSet) -> JudgedSet:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facetrail.models.text.facets import GRANULARITIES
 from facetrail.models.text.top_layers import TopLayers
 from facetrail.models.text.unifar import FacetState, Layout, UnifarHead, group_means, sentence_places
 from facetrail.models.text.unifar_controls import MeanHead, ProjectionHead
@@ -60,12 +61,13 @@ class UnifarModel(nn.Module):
 
 @dataclass(frozen=True)
 class EncodedStore:
-    """Every text of a store. single: (n, d) · facets: (n, k, d) · prior: (n, k) · sentences: of each text, the
-    means of its sentences' tokens, (s, d), and their places, (s, N_PLACES); empty where they were not asked for."""
+    """Every text of a store. single: (n, d) · facets: (n, k, d) · prior: (n, k) · gate: (n, 4) · sentences: of each
+    text, the means of its sentences' tokens, (s, d), and their places, (s, N_PLACES); empty where not asked for."""
 
     single: NDArray[np.float32]
     facets: NDArray[np.float32]
     prior: NDArray[np.float32]
+    gate: NDArray[np.float32]
     sentences: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
@@ -80,7 +82,8 @@ def encode_all(
     order = np.argsort(-store.lengths, kind="stable")
     n, d = store.base.shape
     k = len(model.head.config.facets)
-    single, facets, prior = np.empty((n, d), np.float32), np.empty((n, k, d), np.float32), np.empty((n, k), np.float32)
+    shapes = ((n, d), (n, k, d), (n, k), (n, len(GRANULARITIES)))
+    single, facets, prior, gate = (np.empty(shape, np.float32) for shape in shapes)
     none = np.empty((0, d), np.float32)
     sentences = [(none, none)] * (n if with_sentences else 0)
     start = 0
@@ -90,14 +93,14 @@ def encode_all(
         layout = layout.to(model.device)
         last = model.last_states(states.to(model.device), layout)
         state = model.head(last, layout)
-        single[rows], facets[rows], prior[rows] = (
-            x.float().cpu().numpy() for x in (state.single, state.facets, state.prior)
+        single[rows], facets[rows], prior[rows], gate[rows] = (
+            x.float().cpu().numpy() for x in (state.single, state.facets, state.prior, state.gate)
         )
         if with_sentences:
             for row, means in zip(rows.tolist(), _sentence_means(last, layout), strict=True):
                 sentences[row] = means
         start += len(rows)
-    return EncodedStore(single, facets, prior, sentences)
+    return EncodedStore(single, facets, prior, gate, sentences)
 
 
 def _sentence_means(last: Tensor, layout: Layout) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:

@@ -122,7 +122,7 @@ def test_the_evidence_holds_every_arm_seed_by_seed_and_says_what_was_not_run(evi
     assert evidence.notes.startswith("After Holm's correction UK beats B")
     assert "Declared but not run: arms B3, C, H-B" not in evidence.notes  # H-B came with B
     for said in (
-        "Declared but not run: arms B3, C, U permuted pairs, U/head, ",
+        "Declared but not run: arms B3; their demands",
         "SD over seeds, UK",
         "Texts end at 128.",
         "refuted",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from facetrail.eval.evidence import Evidence
+from facetrail.eval.experiments.unifar_plan import UNTRAINED, read_experiment
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.text.encoder import load_encoder
 from facetrail.models.text.facets import FacetEncoder
@@ -109,14 +110,24 @@ def test_an_unknown_key_is_refused_before_anything_is_read(tmp_path: Path) -> No
         unifar.train(tmp_path / "nowhere", tmp_path / "out", overrides=["fit.step=3"])
 
 
-def test_every_arm_of_the_experiment_is_trained_and_judged(tiny_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "experiment"
-    summary = unifar_experiment.run(tiny_data, out, smoke=True)
+@pytest.mark.parametrize("part", ["claim", "controls"])
+def test_every_arm_of_the_experiment_is_trained_and_judged(tiny_data: Path, tmp_path: Path, part: str) -> None:
+    out, declared = tmp_path / "experiment", read_experiment()
+    run = unifar_experiment.run if part == "claim" else unifar_experiment.run_controls
+    summary = run(tiny_data, out, smoke=True)
     evidence = Evidence.model_validate_json(Path(summary["result"]).read_bytes())
-    assert set(unifar_experiment.read_experiment().arms) <= set(evidence.arms)
-    steps = {name: evidence.arms[name].meters["optimiser steps"] for name in ("U1", "UK", "B", "B2")}
-    assert len(set(steps.values())) == 1
+    arms = declared.arms if part == "claim" else declared.controls.arms
+    assert arms.keys() | set(UNTRAINED) <= evidence.arms.keys()
+    steps = {
+        name: arm.meters["optimiser steps"] for name, arm in evidence.arms.items() if "optimiser steps" in arm.meters
+    }
+    two_models = {"C": 2.0} if part == "controls" else {}  # 3 // 2 each
+    assert steps == dict.fromkeys(steps, 3.0) | two_models
+    assert steps.keys() == {name for name, arm in arms.items() if name not in UNTRAINED}
+    drawn = {picture.name for picture in Path(summary["pictures"]).iterdir()}
+    assert drawn >= {"quality-by-bytes.png", "wins-and-losses.png", "facet-probe.png", "dev-1.png"}
+    assert ({"anchors-1.png", "gate-1.png"} <= drawn) == (part == "claim")
     judged = sorted((out / "scores").glob("*.json"))
     before = {path: path.stat().st_mtime_ns for path in judged}
-    unifar_experiment.run(tiny_data, out, smoke=True, resume=True)
+    run(tiny_data, out, smoke=True, resume=True)
     assert {path: path.stat().st_mtime_ns for path in judged} == before  # nothing was trained twice
