@@ -2,8 +2,8 @@
 
 A sub-folder with a `corpus.jsonl(.gz)` is checked as a BEIR collection: every row of corpus, queries and judgements is
 read, and judgements are held against the ids. Of every other file the rows are counted; gzip files are read to their
-end, so their checksums are verified. `known_collections.toml` lists what facetrail's own experiments use and how many
-rows each file has.
+end, so their checksums are verified, and the graphs of the experiments are read as graphs. `known_collections.toml`
+lists what facetrail's own experiments use and how many rows each file has.
 """
 
 import csv
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from facetrail.eval.datasets import CORPUS_NAMES
-from facetrail.models.errors import NotFound
+from facetrail.eval.graph_data import KNOWN, load_known
+from facetrail.models.errors import Damaged, InvalidInput, NotFound
 
 MAX_PROBLEMS = 20
 """Problems kept for one collection; a broken file tends to have thousands."""
@@ -37,11 +38,11 @@ class CollectionCheck:
 
     name: str
     kind: str
-    """`beir` or `files`."""
+    """`beir`, `graphs` or `files`."""
     rows: dict[str, int] = field(default_factory=dict)
     """File, relative to the collection → rows; header lines of tables are not counted."""
     counts: dict[str, int] = field(default_factory=dict)
-    """documents, queries and judgements of a BEIR collection."""
+    """documents, queries and judgements of a BEIR collection; nodes and links of every known graph."""
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -101,7 +102,23 @@ def check_collection(folder: Path, expected: dict[str, int]) -> CollectionCheck:
             check.missing.append(name)
         elif check.rows.get(name, rows) != rows and name not in damaged_files:
             check.damage(f"{name}: {check.rows[name]:,} rows where {rows:,} belong")
+    _check_graphs(folder.resolve(), check)
     return check
+
+
+def _check_graphs(folder: Path, check: CollectionCheck) -> None:
+    """Known graphs of the folder: their checksums, and that they read as graphs."""
+    for name, known in KNOWN.items():
+        path = folder.parent / known.path
+        if path.parent != folder or not path.is_file():
+            continue
+        check.kind = "graphs"
+        try:
+            graph = load_known(name, folder.parent)
+        except (Damaged, InvalidInput, NotFound) as error:
+            check.damage(f"{path.name}: {error}")
+            continue
+        check.counts |= {f"{name} nodes": len(graph.ids), f"{name} links": graph.n_edges}
 
 
 def count_rows(path: Path) -> int:

@@ -196,3 +196,18 @@ def test_list_names_every_collection() -> None:
     printed = json.loads(CLI.invoke(data_app, ["list", "--json"]).stdout)
     assert [c["name"] for c in printed["collections"]] == ["sample", *known_collections()]
     assert "scifact" in CLI.invoke(data_app, ["list"]).stdout
+
+
+def test_known_graphs_are_read_and_a_changed_one_is_named(data_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "airports"
+    shutil.copytree(data_folder / "airports", folder)
+    check = check_collection(folder, {})
+    assert (check.state, check.kind) == ("ok", "graphs")
+    assert {name: check.counts[name] for name in check.counts if name.startswith("brazil")} == {
+        "brazil nodes": 131, "brazil links": 1003,
+    }  # fmt: skip
+    (folder / "labels-usa-airports.txt").chmod(0o644)
+    append("1 2\n")(folder / "labels-usa-airports.txt")
+    damaged = check_collection(folder, {})
+    assert damaged.state == "damaged"
+    assert "labels-usa-airports.txt has sha256" in damaged.damaged[0]

@@ -7,7 +7,7 @@ kind, and learns from subgraphs that neither side is judged on.
 import numpy as np
 from numpy.typing import NDArray
 
-from facetrail.models.errors import InvalidInput, Unavailable
+from facetrail.models.errors import InvalidInput
 from facetrail.models.graph.diffgda_subgraphs import Nodes, draw_disjoint
 from facetrail.models.graph.graph_data import GraphData
 from facetrail.models.graph.propagation import normalised_adjacency
@@ -19,14 +19,11 @@ def probe_auc(before: GraphData, after: GraphData, nodes: Nodes, target: GraphDa
     """AUC of a random forest on features, propagated features and degree; 0.5: it cannot tell them apart.
 
     It learns to tell the source as it was from the target, and is asked about other nodes: those evolved and others of
-    the target. nodes: (b, m) of the source. Raises InvalidInput where they leave no subgraph to learn from, and
-    Unavailable without scikit-learn.
+    the target. nodes: (b, m) of the source. Raises InvalidInput where they leave no subgraph to learn from.
     """
-    try:
-        from sklearn.ensemble import RandomForestClassifier  # type: ignore[import-untyped]
-        from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise Unavailable("the probe is a random forest of scikit-learn; pip install scikit-learn") from error
+    from sklearn.ensemble import RandomForestClassifier  # type: ignore[import-untyped]
+    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+
     m = nodes.shape[1]
     others = draw_disjoint(before, m, nodes.size, rng, taken=nodes)
     if not len(others):
