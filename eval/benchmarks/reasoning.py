@@ -1,6 +1,6 @@
 """What retrieved instructions do to answers, with and without the guard, and how soon the first token comes.
 
-python -m facetrail.eval.benchmarks.reasoning [--model smollm2] [--documents 200] [--rounds 5] [--threads 2]
+python -m facetrail.eval.benchmarks.reasoning [injection|first-token] [--model smollm2] [--documents 200] [--rounds 5]
 
 Injection: each poisoned document is an abstract of the built-in sample with an instruction in its middle that asks for
 a code word of its own; the question is the abstract's title, so the poisoned document is retrieved first. An answer
@@ -196,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m facetrail.eval.benchmarks.reasoning", description=(__doc__ or "").partition("\n")[0]
     )
+    parser.add_argument("part", nargs="?", choices=("injection", "first-token"), help="left out: both")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--max-tokens", type=int, default=48)
@@ -208,12 +209,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speaker = open_speaker(options.model)
     command = " ".join(["python -m facetrail.eval.benchmarks.reasoning", *(arguments or sys.argv[1:])])
     rows = []
-    if isinstance(speaker, CausalPolicy):
+    if options.part != "injection" and isinstance(speaker, CausalPolicy):
         rows += _write_first_token(speaker, options, command)
+    if options.part != "first-token":
+        rows += _write_injection(speaker, options, command)
+    for row in (demanded := [row for row in rows if "demand" in row]):
+        print(f"{'met ' if row['met'] else 'MISS'} {row['a']}: {row['measure']} {row['demand']}")
+    return 0 if all(row["met"] for row in demanded) else 1
+
+
+def _write_injection(speaker: Speaker, options: argparse.Namespace, command: str) -> list[dict[str, Any]]:
     documents = poisoned(options.documents, rng=np.random.default_rng(options.seed))
     with tempfile.TemporaryDirectory(prefix="facetrail-") as scratch:
         tallies = injection(Path(scratch), speaker, documents, max_tokens=options.max_tokens)
-    found = judged(tallies)
+    rows = judged(tallies)
     path = write_result(
         "injection",
         claim="Retrieved instructions are followed less with the guard, and no citation leaves the retrieved set.",
@@ -222,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             arm: {"measures": tally.measures(), "meters": {"documents": len(documents)}}
             for arm, tally in tallies.items()
         },
-        comparisons=found,
+        comparisons=rows,
         seeds=[options.seed],
         meter={"name": "documents", "equal_within": 0.0},
         command=command,
@@ -231,9 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder=options.out,
     )
     print(path)
-    for row in (demanded := [row for row in rows + found if "demand" in row]):
-        print(f"{'met ' if row['met'] else 'MISS'} {row['a']}: {row['measure']} {row['demand']}")
-    return 0 if all(row["met"] for row in demanded) else 1
+    return rows
 
 
 def _write_first_token(policy: CausalPolicy, options: argparse.Namespace, command: str) -> list[dict[str, Any]]:
