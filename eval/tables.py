@@ -12,6 +12,8 @@ from facetrail.eval.evidence import ComparisonRow, Evidence, read_result, result
 from facetrail.models.errors import InvalidInput
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+LONG = 700
+"""Characters from which notes are folded away under the table."""
 
 
 def all_results(folder: Path | None = None) -> list[Evidence]:
@@ -42,7 +44,9 @@ def _section(result: Evidence) -> str:
     lines += [_row(result, row) for row in result.comparisons if row.demand or row.p is not None]
     machine = f"{result.machine.cpu}, {result.machine.cores} cores"
     lines += ["", f"`{result.command}` → [`{result.name}.json`](eval/results/{result.name}.json) ({machine})", ""]
-    if result.notes:
+    if len(result.notes) > LONG:
+        lines += ["<details><summary>What was run, and how</summary>", "", result.notes, "", "</details>", ""]
+    elif result.notes:
         lines += [result.notes, ""]
     return "\n".join(lines) + "\n"
 

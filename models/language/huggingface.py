@@ -5,7 +5,8 @@ Nothing is downloaded: a folder holds everything or is refused.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,9 +180,10 @@ def open_network(folder: Path, *, dtype: Dtype, device: str) -> tuple[Any, Huggi
     if not (folder / "config.json").is_file():
         raise NotFound(f"{folder} holds no config.json; give a folder saved by transformers")
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
+        with _without_progress_bar():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except ValueError as error:
         # transformers says so of classes that it cannot map to a causal model, and of files that contradict each other.
@@ -189,6 +191,20 @@ def open_network(folder: Path, *, dtype: Dtype, device: str) -> tuple[Any, Huggi
     except (OSError, SafetensorError) as error:
         raise Damaged(f"{folder} is incomplete or unreadable ({_first_line(error)}); copy the folder again") from error
     return model.eval().to(device), HuggingFaceTokenizer(tokenizer)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """transformers draws a bar for weights that open within a second, into the output of whoever asked."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
 
 
 def with_adapter(model: Any, config: AdapterConfig) -> Any:
