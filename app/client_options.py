@@ -46,6 +46,7 @@ class RecommendOptions(TypedDict, total=False):
 
     history: list[str | dict[str, Any]]
     strategy: str
+    hints: dict[str, str]
     item: str
     limit: int
     offset: int

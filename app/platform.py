@@ -59,7 +59,7 @@ class Platform:
         """Puts an open collection into service. Raises Conflict for a name that is taken."""
         if name in self.collections:
             raise Conflict(f"two collections are named {name!r}; rename one of the folders")
-        self.collections[name] = Collection(name, searcher, searcher.info())
+        self.collections[name] = Collection(name, searcher, searcher.info(), self.settings.max_impressions)
 
     def open(self, folders: Sequence[Path]) -> None:
         """Opens collections, warms their encoders and turns ready. Runs in a thread of its own.
@@ -228,9 +228,9 @@ class Platform:
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def describe(self, collection: Collection) -> dict[str, Any]:
-        """What GET /v1/collections shows of one."""
-        info = asdict(collection.info)
-        return {**info, "name": collection.name, "build": asdict(collection.build)}
+        """What GET /v1/collections shows of one. Looks at the disk."""
+        info = {**asdict(collection.info), "name": collection.name, "recommenders": collection.recommenders}
+        return {**info, "build": asdict(collection.build)}
 
     def gauges(self) -> dict[str, dict[str, float]]:
         """Measure → collection → value, for /metrics."""

@@ -46,6 +46,7 @@ class RecommendBody(RecommendRequest):
                 {"history": ["a-1", "a-7"], "exclude": ["a-9"], "filter": {"year": {"gte": 2020}}},
                 {"history": [], "strategy": "popular"},
                 {"strategy": "similar", "item": "a-1", "diversity": {"lambda": 0.3}},
+                {"user": "ann", "strategy": "hints", "hints": {"mode": "discovery"}, "explain": True},
                 {"user": "ann", "log_impression": True, "exclude_shown": {"window": 604800000, "max": 3}},
             ]
         },

@@ -10,6 +10,7 @@ from facetrail.app.payloads import Payloads
 if TYPE_CHECKING:
     from facetrail.indexing.collection_info import CollectionInfo
     from facetrail.indexing.events import Events
+    from facetrail.indexing.judgements import Judgements
     from facetrail.indexing.recommending import Recommending
     from facetrail.indexing.searcher import Searcher
 
@@ -32,6 +33,8 @@ class Collection:
     name: str
     searcher: "Searcher"
     info: "CollectionInfo"
+    max_impressions: int
+    """Kept of each user."""
     build: BuildState = BuildState()
     payloads: Payloads = field(default_factory=Payloads)
     writers: int = 0
@@ -43,14 +46,28 @@ class Collection:
         """What people did with the documents."""
         from facetrail.indexing.events import Events
 
-        return Events(self.searcher.collection)
+        return Events(self.searcher.collection, max_impressions=self.max_impressions)
 
     @cached_property
     def recommending(self) -> "Recommending":
         """What recommends; keeps the recommenders it has opened."""
         from facetrail.indexing.recommending import Recommending
 
-        return Recommending(self.searcher)
+        return Recommending(self.searcher, events=self.events)
+
+    @cached_property
+    def judgements(self) -> "Judgements":
+        """The judged queries."""
+        from facetrail.indexing.judgements import Judgements
+
+        return Judgements(self.searcher.collection)
+
+    @property
+    def recommenders(self) -> list[str]:
+        """The fitted ones, as they are on disk: `facetrail index fit` runs beside the service."""
+        from facetrail.indexing.recommenders import names
+
+        return names(self.searcher.collection.folder)
 
     @property
     def modes(self) -> tuple[str, ...]:

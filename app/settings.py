@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Documents in one PUT, ids in one delete."""
     max_events: int = Field(default=10_000, ge=1)
     """Events in one POST."""
+    max_impressions: int = Field(default=1_000, ge=1)
+    """Logged impressions kept of each user, the newest; older ones are deleted as new ones are written."""
     max_queries: int = Field(default=100, ge=1)
     """Queries in one batch search."""
     max_texts: int = Field(default=256, ge=1)

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from facetrail.indexing.cli_annotate import annotate
+from facetrail.indexing.cli_events import events, fit, forget
+from facetrail.indexing.cli_judge import judge
 from facetrail.indexing.cli_options import AsJson, Folder, parse_filter_option, print_json
-from facetrail.indexing.cli_recommend import events, fit, forget
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
 from facetrail.models.text.locate import DEFAULT_ENCODER
 
@@ -17,6 +18,7 @@ index_app.command()(annotate)
 index_app.command()(events)
 index_app.command()(fit)
 index_app.command()(forget)
+index_app.command()(judge)
 
 
 @index_app.command()

@@ -13,12 +13,14 @@ import sqlite3
 from pathlib import Path
 
 from facetrail.indexing.collection_events import EVENT_COLUMNS, require_intact
+from facetrail.indexing.collection_judgements import JUDGEMENT_COLUMNS, judgement_checksum
 from facetrail.indexing.collection_log import log_problem
 from facetrail.indexing.collection_rows import COLUMNS, decode, vector_checksum
 from facetrail.indexing.collection_schema import (
     DATABASE_FILE,
     checksum,
     connect,
+    has_table,
     read_property,
     read_settings,
     shown,
@@ -93,7 +95,7 @@ def check_database(folder: Path) -> list[tuple[Path, str]]:
         try:
             read_settings(connection, database)
             connection.execute("BEGIN")
-            for step in (_structure, _documents, _deletions, _encoders, _vectors, _facets, _events):
+            for step in (_structure, _documents, _deletions, _encoders, _vectors, _facets, _events, _judgements):
                 found += step(connection, database)
         finally:
             connection.close()
@@ -154,7 +156,7 @@ def _vectors(connection: sqlite3.Connection, database: Path) -> list[str]:
 
 
 def _facets(connection: sqlite3.Connection, database: Path) -> list[str]:
-    if not _has_table(connection, "facets"):
+    if not has_table(connection, "facets"):
         return []
     problems = _encoded(connection, "facets", "data")
     if read_settings(connection, database).facets is not None:
@@ -168,7 +170,7 @@ def _facets(connection: sqlite3.Connection, database: Path) -> list[str]:
 
 
 def _events(connection: sqlite3.Connection, database: Path) -> list[str]:
-    if not _has_table(connection, "events"):
+    if not has_table(connection, "events"):
         return []
     problems = []
     n_rows = 0
@@ -180,15 +182,22 @@ def _events(connection: sqlite3.Connection, database: Path) -> list[str]:
             problems.append(f"row {row[0]} (of user {shown(row[1])}) of table events is not as it was written")
             if len(problems) == _MAX_PROBLEMS:
                 return problems
-    n_written = read_property(connection, database, "events")
-    if n_written != str(n_rows):
-        problems.append(f"table events has {n_rows:,} rows, {int(n_written):,} were written")
-    return problems
+    return problems + _lost(connection, database, "events", n_rows)
 
 
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
-    """False in a schema version without it; `_structure` has compared the two."""
-    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
+def _judgements(connection: sqlite3.Connection, database: Path) -> list[str]:
+    if not has_table(connection, "judgements"):
+        return []
+    rows = connection.execute(f"SELECT {JUDGEMENT_COLUMNS} FROM judgements").fetchall()
+    bad = [row for row in rows if judgement_checksum(*row[:-1]) != row[-1]]
+    what = "table judgements is not as it was written"
+    problems = [f"row {row[0]} (query {shown(row[1])}) of {what}" for row in bad[:_MAX_PROBLEMS]]
+    return problems + _lost(connection, database, "judgements", len(rows))
+
+
+def _lost(connection: sqlite3.Connection, database: Path, table: str, n_rows: int) -> list[str]:
+    n_written = int(read_property(connection, database, table))
+    return [] if n_written == n_rows else [f"table {table} has {n_rows:,} rows, {n_written:,} were written"]
 
 
 def _encoded(connection: sqlite3.Connection, table: str, column: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Reading the collection: one view is one SQLite connection, and inside `pinned` one unchanging state."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -76,6 +76,14 @@ class ReadView:
                 document = decode(row, self.database).document
                 found[document.id] = document
         return [found.get(i) for i in ids]
+
+    def living(self, ids: Iterable[str]) -> set[str]:
+        """Those ids that are documents."""
+        found: set[str] = set()
+        for chunk in chunks(sorted(ids)):
+            marks = ", ".join("?" * len(chunk))
+            found.update(row[0].decode() for row in self.rows(f"SELECT id FROM documents WHERE id IN ({marks})", chunk))
+        return found
 
     def ids_in_order(self) -> list[str]:
         """All ids, in UTF-8 byte order."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from facetrail.models.errors import Conflict, Damaged, FacetrailError, NotFound, Unavailable
 
 DATABASE_FILE = "collection.sqlite"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x46545243  # "FTRC", shown by file(1)
 PAGE_SIZE = 8192  # five 384-dimensional float32 vectors fill a page to 97 %; of 4096 bytes a fifth would stay empty
 MIN_SQLITE = (3, 37, 0)  # STRICT tables, which let the integrity check see a flipped column type
@@ -56,10 +56,16 @@ TABLES: dict[str, str] = {
         "item TEXT NOT NULL, action TEXT NOT NULL, value REAL, request_id TEXT NOT NULL, checksum BLOB NOT NULL, "
         "UNIQUE (user, time, item, action)) STRICT"
     ),
+    "judgements": (
+        "CREATE TABLE judgements (number INTEGER PRIMARY KEY, query TEXT NOT NULL UNIQUE, text TEXT NOT NULL, "
+        "relevant TEXT NOT NULL, checksum BLOB NOT NULL) STRICT"
+    ),
 }
-ADDED_IN = {"facets": 2, "events": 3}
-"""Schema version of the tables that came after the first. A collection stays in the version it was made in until its
-first events are written, which bring it to the present one; no facets are ever asked of one made without them."""
+ADDED_IN = {"facets": 2, "events": 3, "judgements": 4}
+"""Schema version of the tables that came after the first. A collection stays in the version it was made in until events
+or judgements are written, which bring it to the present one; no facets are ever asked of one made without them."""
+COUNTED = ("events", "judgements")
+"""Tables whose number of rows is a property: no checksum of a row can tell that another one is lost."""
 
 
 def tables_of(schema: int) -> dict[str, str]:
@@ -225,7 +231,8 @@ def create_database(database: Path, settings: CollectionSettings) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         for statement in TABLES.values():
             connection.execute(statement)
-        for name, value in (("schema", str(SCHEMA_VERSION)), ("settings", settings.model_dump_json()), ("events", "0")):
+        counts = [(name, "0") for name in COUNTED]
+        for name, value in (("schema", str(SCHEMA_VERSION)), ("settings", settings.model_dump_json()), *counts):
             write_property(connection, name, value)
         connection.execute("COMMIT")
     finally:
@@ -240,7 +247,8 @@ def upgrade(connection: sqlite3.Connection, database: Path) -> None:
     for name, statement in TABLES.items():
         if ADDED_IN.get(name, 1) > schema:
             connection.execute(statement)
-    write_property(connection, "events", "0")
+            if name in COUNTED:
+                write_property(connection, name, "0")
     write_property(connection, "schema", str(SCHEMA_VERSION))
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -266,6 +274,11 @@ def read_settings(connection: sqlite3.Connection, database: Path) -> CollectionS
     if settings.facets is not None and schema < ADDED_IN["facets"]:
         raise damaged(database, f"its settings speak of facets, which schema version {schema} has no table for")
     return settings
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """False in a schema version that came before the table."""
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
 
 
 def read_property(connection: sqlite3.Connection, database: Path, name: str) -> str:

@@ -54,6 +54,11 @@ class Actions(BaseModel):
                 return True
         return False
 
+    @property
+    def whatever_their_value(self) -> "Actions":
+        """The same without bounds: for what learns from dislikes too."""
+        return Actions(positive=tuple(dict.fromkeys(_read(rule)[0] for rule in self.positive)), ignored=self.ignored)
+
     def require_known(self, actions: Iterable[str]) -> None:
         """Raises InvalidInput for an action that nothing was said about: dropping it silently would hide a typo."""
         if not self.positive:

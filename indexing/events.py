@@ -1,7 +1,8 @@
 """The events of a collection: what people did with its documents, appended, read as histories, forgotten on request.
 
 An event is one by user, item, action and time; putting it again changes nothing, so a batch may be sent twice. What is
-acknowledged is on disk. Events of one user at one time keep the order in which they arrived.
+acknowledged is on disk. Events of one user at one time keep the order in which they arrived. Of a user's impressions
+the newest are kept: they are read with every recommendation and grow with each.
 """
 
 from array import array
@@ -12,12 +13,15 @@ import numpy as np
 
 from facetrail.indexing.collection import Collection
 from facetrail.indexing.collection_events import EVENT_COLUMNS, decode_event, encode_event, require_event
-from facetrail.indexing.collection_reading import ReadView, chunks
+from facetrail.indexing.collection_reading import ReadView
 from facetrail.indexing.collection_rows import can_live
 from facetrail.indexing.collection_schema import read_property, translated, upgrade, write_property
+from facetrail.indexing.recommend_request import IMPRESSION
 from facetrail.models.recommend.interactions import Interactions, Vocabulary
 from facetrail.models.recommend.records import Event
 
+MAX_IMPRESSIONS = 1_000
+"""Of a user; a hundred pages of ten."""
 _BATCH = 10_000
 Keep = Callable[[Event], bool]
 """Whether an event counts."""
@@ -28,6 +32,7 @@ class EventsResult:
     """What a batch of events came to."""
 
     created: int
+    """Impressions that are already too old to be kept count here as well."""
     known: tuple[int, ...]
     """Places in the batch of the events that were stored already, or stand twice in the batch."""
     unknown_items: tuple[str, ...]
@@ -40,8 +45,9 @@ class Events:
     `user`, `item` and `action` are 1 to 512 bytes of UTF-8; `time` is in milliseconds since 1970 in UTC.
     """
 
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
+    def __init__(self, collection: Collection, *, max_impressions: int = MAX_IMPRESSIONS) -> None:
+        """max_impressions: of each user; a write of one deletes those that are older than the newest so many."""
+        self._collection, self._max_impressions = collection, max_impressions
 
     def put(self, events: Sequence[Event]) -> EventsResult:
         """Adds events in one transaction, all or, on an error, none; on disk when it returns.
@@ -62,10 +68,18 @@ class Events:
                 else:
                     known.append(position)
             created = len(events) - len(known)
-            _add_to_count(view, created)
-            living = _living(view, {event.item for event in events})
+            shown_to = {event.user for event in events if event.action == IMPRESSION}
+            _add_to_count(view, created - self._prune(view, shown_to))
+            living = view.living({event.item for event in events})
         unknown = dict.fromkeys(event.item for event in events if event.item not in living)
         return EventsResult(created, tuple(known), tuple(unknown))
+
+    def _prune(self, view: ReadView, users: set[str]) -> int:
+        """Deletes old impressions of some users; returns how many."""
+        return sum(
+            view.connection.execute(_DELETE_SHOWN, (user, IMPRESSION, self._max_impressions)).rowcount
+            for user in sorted(users)
+        )
 
     def delete_user(self, user: str) -> int:
         """Deletes every event of a user, in one transaction; returns how many there were."""
@@ -158,6 +172,10 @@ _INSERT = (
     f"INSERT INTO events ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (user, time, item, action) DO NOTHING"
 )
+_DELETE_SHOWN = (
+    "DELETE FROM events WHERE number IN (SELECT number FROM events WHERE user = ? AND action = ? "
+    "ORDER BY time DESC, number DESC LIMIT -1 OFFSET ?)"
+)
 
 
 def _has_events(view: ReadView) -> bool:
@@ -169,11 +187,3 @@ def _add_to_count(view: ReadView, n: int) -> None:
     """Keeps the number of events beside them: counting a large table takes long, and `verify` compares the two."""
     before = int(read_property(view.connection, view.database, "events"))
     write_property(view.connection, "events", str(before + n))
-
-
-def _living(view: ReadView, ids: set[str]) -> set[str]:
-    found: set[str] = set()
-    for chunk in chunks(sorted(ids)):
-        marks = ", ".join("?" * len(chunk))
-        found.update(row[0].decode() for row in view.rows(f"SELECT id FROM documents WHERE id IN ({marks})", chunk))
-    return found

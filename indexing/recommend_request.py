@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -36,6 +36,14 @@ class Diversity(Closed):
     """0: by score alone; 1: as unlike each other as can be."""
 
 
+class HintOptions(Closed):
+    """Strategy `hints`: who decides on the candidates."""
+
+    mode: Literal["discovery", "lm", "blend"] = "discovery"
+    """`discovery`: the network of hints · `lm`: a language model that reads the hints of the network's best ·
+    `blend`: either one, the language model where one is attached, weighed with the two averages as on validation."""
+
+
 class ExcludeShown(Closed):
     """Which items were shown often enough."""
 
@@ -53,7 +61,10 @@ class RecommendRequest(Closed):
     history: list[str | HistoryEvent] | None = Field(default=None, max_length=MAX_HISTORY)
     """Items, oldest first, or events. An empty list asks for somebody of whom nothing is known."""
     strategy: str = Field(default="blend", min_length=1, max_length=100)
-    """`blend`, its parts `ease`, `markov` and `popular`; `similar` to `item`; or another fitted recommender by name."""
+    """`blend`, its parts `ease`, `markov` and `popular`; `similar` to `item`; `hints`, which re-ranks the best of
+    `blend` and needs a model attached; or another fitted recommender by name."""
+    hints: HintOptions = HintOptions()
+    """Read by strategy `hints` alone."""
     item: str | None = Field(default=None, min_length=1, max_length=512)
     """Strategy `similar`: the document to be near to."""
     limit: int = Field(default=10, ge=1, le=MAX_LIMIT)
@@ -85,9 +96,9 @@ class RecommendResult:
     request_id: str
     """Send it back with the events that follow, so that they can be told apart from others."""
     model: str
-    """What scored: a version of a recommender, `blend/000003`, or `dense`."""
+    """What scored: a version of a recommender, `blend/000003`, several of them, or `dense`."""
     generation: int
     fallback: bool
-    """Nothing was known of the user: recent popularity answered."""
+    """Nothing was known of the user: recent popularity answered, or, of `hints`, what its model makes of nobody."""
     warnings: Sequence[str] = ()
     next_cursor: str | None = None

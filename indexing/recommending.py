@@ -45,9 +45,10 @@ class _Ranked:
 class Recommending:
     """Thread-safe."""
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: Searcher, *, events: Events | None = None) -> None:
+        """events: the collection's; None: with the default number of impressions kept."""
         self._searcher = searcher
-        self._events = Events(searcher.collection)
+        self._events = events or Events(searcher.collection)
         self._recommenders = OpenRecommenders(searcher)
 
     def recommend(self, request: RecommendRequest, *, now: int | None = None) -> RecommendResult:
@@ -95,11 +96,11 @@ class Recommending:
             )
         if request.user is None and request.history is None:
             raise InvalidInput("say for whom: a `user`, a `history`, or both", pointer="/user")
-        opened, recommender = self._recommenders.of(request.strategy)
-        kept = [event for event in stored if event.action != IMPRESSION and opened.actions.keeps(event)]
-        history = kept + _sent(request, opened.actions)
+        chosen = self._recommenders.of(request.strategy, request.hints)
+        kept = [event for event in stored if event.action != IMPRESSION and chosen.actions.keeps(event)]
+        history = kept + _sent(request, chosen.actions)
         candidates = self._searcher.ids_where(self._condition(request, page.moment))
-        found = recommender.recommend(
+        found = chosen.recommender.recommend(
             [replace(event, time=place) for place, event in enumerate(history)],
             k=k,
             candidates=candidates,
@@ -107,7 +108,7 @@ class Recommending:
             explain=request.explain,
         )
         fallback = any("fallback" in item.flags for item in found)
-        return _Ranked(found, opened.version, fallback, _warnings(candidates, found))
+        return _Ranked(found, chosen.version, fallback, _warnings(candidates, found))
 
     def _similar(self, request: RecommendRequest, stored: Sequence[Event], page: Page, k: int) -> _Ranked:
         if request.item is None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from facetrail.indexing import recommenders
 from facetrail.indexing.event_actions import Actions
+from facetrail.indexing.recommend_request import HintOptions
+from facetrail.indexing.recommending_hints import HINTS, OpenHints, RerankedByHints
 from facetrail.indexing.searcher import Searcher
 from facetrail.models.errors import InvalidInput
 from facetrail.models.recommend.recommender import Recommender
@@ -41,23 +43,55 @@ class OpenRecommender:
         return f"{self.folder.parent.name}/{self.folder.name}"
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What answers a request, the events that it is given of a history, and how answers name it."""
+
+    recommender: Recommender
+    actions: Actions
+    version: str
+
+
 class OpenRecommenders:
     """Thread-safe. A recommender is opened at the first request that needs it, and again when a newer one appears."""
 
     def __init__(self, searcher: Searcher) -> None:
         self._searcher = searcher
         self._opened: dict[str, OpenRecommender] = {}
+        self._hints: OpenHints | None = None
         self._opening = threading.Lock()
 
-    def of(self, strategy: str) -> tuple[OpenRecommender, Recommender]:
+    def of(self, strategy: str, hints: HintOptions) -> Chosen:
         """What answers under a name. Raises Conflict where nothing was fitted yet, InvalidInput for no such name."""
         fitted = recommenders.names(self._searcher.collection.folder)
+        if strategy == HINTS:
+            return self._hinted(hints, is_attached=HINTS in fitted)
         opened = self._newest(strategy if strategy in fitted else recommenders.BLEND)
         found = opened.strategies.get(strategy)
         if found is None:
             known = ", ".join(sorted({*opened.strategies, *fitted, "similar"}))
             raise InvalidInput(f"there is no strategy {strategy!r} here; there are {known}", pointer="/strategy")
-        return opened, found
+        return Chosen(found, opened.actions, opened.version)
+
+    def _hinted(self, hints: HintOptions, *, is_attached: bool) -> Chosen:
+        """The attached model over the default strategy; it is given dislikes as well."""
+        collection = self._searcher.collection.folder
+        if not is_attached:
+            raise InvalidInput(
+                f"no model of hints is attached to {collection}; attach the run of `facetrail train hints` with "
+                f"`facetrail index fit {collection} --hints RUN`",
+                pointer="/strategy",
+            )
+        folder, first = recommenders.newest(collection, HINTS), self._newest(recommenders.BLEND)
+        with self._opening:
+            if self._hints is None or self._hints.folder != folder:
+                self._hints = OpenHints(folder)
+            opened = self._hints
+        return Chosen(
+            RerankedByHints(first.strategies[recommenders.BLEND], first.actions, opened.in_mode(hints.mode)),
+            first.actions.whatever_their_value,
+            f"{HINTS}/{folder.name} over {first.version}",
+        )
 
     def _newest(self, name: str) -> OpenRecommender:
         collection = self._searcher.collection

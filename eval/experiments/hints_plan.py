@@ -1,24 +1,34 @@
 """What the experiment on preference hints is, as `hints.toml` declares it before anything is run."""
 
-import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from facetrail.models.errors import InvalidInput
 from facetrail.models.language.huggingface import AdapterConfig
 from facetrail.models.recommend.hint_prompts import PromptConfig, Slot
 
 PLAN_FILE = Path(__file__).with_name("hints.toml")
 CLOSED = ("item mean", "item + user mean", "bias logistic")
-"""Arms without anything learnt by gradient, scored on all rows."""
-DISCOVERY = "discovery"
-"""The arm of the discovery network alone, scored on all rows."""
+"""Arms without anything learnt by gradient, scored on all rows and part of every table."""
+BIAS_LOGISTIC = CLOSED[-1]
 
 
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkArm(_Closed):
+    """A discovery network by itself, scored on all rows; the controls are told beforehand what may come out."""
+
+    description: str
+    network: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the network that differ from its recipe's."""
+    attributes: Literal["all", "random", "swapped"] = "all"
+    """Of the items: their own, a few of them at random, or those of another item."""
+    labels: Literal["true", "shuffled"] = "true"
+    """`shuffled`: permuted inside training, inside validation and inside test, so that there is nothing to learn. Test
+    is permuted too: against true labels, even a network that learnt nothing moves with every user's own level."""
 
 
 class LanguageArm(_Closed):
@@ -41,26 +51,46 @@ class Comparison(_Closed):
     """Whether each measure must be higher with a corrected p below .05."""
 
 
-class Floor(_Closed):
-    """A figure that an arm must reach."""
+class Bound(_Closed):
+    """Where a figure of an arm, as the mean over seeds, must lie."""
 
     arm: str
     measure: str
     least: float
+    most: float = 1.0
+
+
+class HintsPart(_Closed):
+    """One table, in a result of its own. Parts share what has been fitted and scored."""
+
+    claim: str
+    rows: Literal["all", "sample"]
+    """Of test: all of them, or those that arms of a language model score too."""
+    arms: tuple[str, ...] = Field(min_length=1)
+    """Beside the closed forms."""
+    blends: dict[str, str] = Field(default_factory=dict)
+    """Name → the arm that is blended with the bias logistic."""
+    comparisons: tuple[Comparison, ...]
+    """One family for Holm's correction, under frozen knowledge."""
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def every_arm(self) -> tuple[str, ...]:
+        """In the order of tables."""
+        return (*CLOSED, *self.arms, *self.blends)
 
 
 class HintsExperiment(_Closed):
-    """Arms, comparisons and demands, declared beforehand."""
+    """Arms, parts and demands, declared beforehand."""
 
     name: str
-    claim: str
     seeds: tuple[int, ...] = Field(min_length=1)
     language_model: str
     """`smollm2`, a folder of transformers, or `tiny` for a run that only shows that everything runs."""
     n_test: int = Field(ge=2)
     """Rows of test that every arm of a language model scores, drawn once, evenly over users."""
     n_validation: int = Field(ge=2)
-    """Rows of validation, drawn once, on which blends are weighed."""
+    """Rows of validation, drawn once, on which blends with a language model are weighed."""
     n_resamples: int = Field(default=2_000, ge=10)
     """Of users, for intervals and tests."""
     discovery: tuple[str, ...] = ()
@@ -69,34 +99,30 @@ class HintsExperiment(_Closed):
     """As the recipe of `train hint-language` has it."""
     adapter: AdapterConfig = AdapterConfig()
     prompt: PromptConfig = PromptConfig()
+    networks: dict[str, NetworkArm] = Field(min_length=1)
     arms: dict[str, LanguageArm] = Field(min_length=1)
-    blends: dict[str, str]
-    """Name → the arm that is blended with the bias logistic."""
-    comparisons: tuple[Comparison, ...]
-    """One family for Holm's correction, under frozen knowledge."""
-    floors: tuple[Floor, ...] = ()
+    parts: dict[str, HintsPart] = Field(min_length=1)
 
-    @property
-    def every_arm(self) -> tuple[str, ...]:
-        """In the order of tables."""
-        return (*CLOSED, DISCOVERY, *self.arms, *self.blends)
+    def description(self, name: str) -> str:
+        """Of an arm; empty for closed forms and blends, whose names say all."""
+        arm = self.networks.get(name) or self.arms.get(name)
+        return arm.description if arm is not None else ""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        if len(set(self.every_arm)) < len(self.every_arm):
+        known = {*self.networks, *self.arms}
+        shuffled = {name for name, arm in self.networks.items() if arm.labels == "shuffled"}
+        if len({*CLOSED, *known}) < len(CLOSED) + len(self.networks) + len(self.arms):
             raise ValueError("two arms share a name")
-        named = [*self.blends.values(), *(f.arm for f in self.floors)]
-        named += [name for one in self.comparisons for name in (one.a, one.b)]
-        if unknown := sorted(set(named) - set(self.every_arm)):
-            raise ValueError(f"{unknown[0]!r} is not among the arms")
-        if dotted := [name for name in self.every_arm if "." in name or "/" in name]:
-            raise ValueError(f"the name {dotted[0]!r} holds a dot or a slash, which no file may be named by; rename it")
+        for part in self.parts.values():
+            compared = {name for one in part.comparisons for name in (one.a, one.b)} | set(part.blends.values())
+            named = compared | {bound.arm for bound in part.bounds}
+            if unknown := sorted(({*part.arms} - known) | (named - {*part.every_arm})):
+                raise ValueError(f"{unknown[0]!r} is not among the arms")
+            if part.rows == "all" and (some := sorted({*part.arms} & {*self.arms})):
+                raise ValueError(f"{some[0]!r} asks a language model, which scores a sample of the rows only")
+            if wrong := sorted(compared & shuffled):
+                raise ValueError(f"{wrong[0]!r} has labels of its own, so nothing can be compared or blended with it")
+            if dotted := [name for name in part.every_arm if "." in name or "/" in name]:
+                raise ValueError(f"the name {dotted[0]!r} holds a dot or a slash, which no file may be named by")
         return self
-
-
-def read_hints_experiment(path: Path = PLAN_FILE) -> HintsExperiment:
-    """The plan. Raises InvalidInput for a file of another shape."""
-    try:
-        return HintsExperiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"{path.name} is not an experiment: {error}") from error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from facetrail.eval.evidence import ComparisonRow, DataSource, write_result
-from facetrail.eval.experiments.hints_plan import Comparison, Floor, HintsExperiment
+from facetrail.eval.experiments.hints_plan import Bound, Comparison, HintsExperiment, HintsPart
 from facetrail.eval.recommend_metrics import Int64Array, auc, user_auc
 from facetrail.eval.significance import holm
 from facetrail.eval.user_significance import AUC, UAUC, UserBootstrap, interval, swap_test, user_test
@@ -22,8 +22,8 @@ STATISTICS_SEED = 7
 
 @dataclass(frozen=True)
 class HintTest:
-    """The rows that were scored. users, labels: of all of test, (r,) · sample: rows that every arm scored, (n,) ·
-    strata: name → (n,) which of the sample belong to it, under frozen knowledge.
+    """The rows that were scored. users, labels: of all of test, (r,) · sample: rows that the part compares, (n,) ·
+    strata: name → (n,) which of these belong to it, under frozen knowledge.
     """
 
     users: Int64Array
@@ -34,37 +34,42 @@ class HintTest:
 
 @dataclass(frozen=True)
 class ArmScores:
-    """One arm. rule → (s, n) scores of the sample, and (s, r) of all rows where it scored them; s is 1 where no seed
-    matters. meters: name → mean over seeds.
+    """One arm. rule → (s, n) scores of the sample, and (s, r) of all rows where they are told apart from it; s is 1
+    where no seed matters. meters: name → mean over seeds · labels: (s, r) those it is measured by, None: the test's.
     """
 
     sample: Mapping[str, Float64Array]
     every: Mapping[str, Float64Array]
     meters: Mapping[str, float]
+    labels: Float64Array | None = None
 
 
 def write_hints_result(
-    plan: HintsExperiment, test: HintTest, arms: Mapping[str, ArmScores], *, seeds: Sequence[int],
+    plan: HintsExperiment, part: str, test: HintTest, arms: Mapping[str, ArmScores], *, seeds: Sequence[int],
     data: Sequence[DataSource], command: str, notes: str, accelerator: str, folder: Path | None,
 ) -> Path:  # fmt: skip
-    """Writes `hints.json`. Raises InvalidInput where an arm is missing."""
-    if missing := [name for name in plan.every_arm if name not in arms]:
+    """Writes `hints-<part>.json`. Raises InvalidInput where an arm is missing."""
+    planned = plan.parts[part]
+    if missing := [name for name in planned.every_arm if name not in arms]:
         raise InvalidInput(f"arm {missing[0]!r} has no scores; resume the experiment")
-    measures = {name: _measures(test, arms[name]) for name in plan.every_arm}
+    measures = {name: _measures(test, arms[name]) for name in planned.every_arm}
     n_users = user_auc(test.users[test.sample], test.labels[test.sample], test.labels[test.sample]).n_users
     return write_result(
-        plan.name,
-        claim=plan.claim,
+        f"{plan.name}-{part}",
+        claim=planned.claim,
         data=data,
         arms={
             name: {
-                "description": plan.arms[name].description if name in plan.arms else "",
+                "description": plan.description(name),
                 "measures": measures[name],
                 "meters": dict(arms[name].meters),
             }
-            for name in plan.every_arm
+            for name in planned.every_arm
         },
-        comparisons=[*_comparisons(plan, test, arms), *(_floor(floor, measures) for floor in plan.floors)],
+        comparisons=[
+            *_comparisons(planned, test, arms, plan.n_resamples),
+            *(_bound(bound, measures) for bound in planned.bounds),
+        ],
         seeds=seeds,
         meter={"name": "rows of test scored by every arm", "equal_within": 0.0},
         command=command,
@@ -77,33 +82,41 @@ def write_hints_result(
 
 
 def _measures(test: HintTest, scores: ArmScores) -> dict[str, list[float]]:
-    users, labels = test.users[test.sample], test.labels[test.sample]
+    users, n_seeds = test.users[test.sample], len(scores.sample[RULES[0]])
+    of_all = np.broadcast_to(test.labels, (n_seeds, len(test.labels))) if scores.labels is None else scores.labels
+    labels = of_all[:, test.sample]
     found: dict[str, list[float]] = {}
     for rule in RULES:
         found |= _pair(rule, users, labels, scores.sample[rule])
         if rule in scores.every:
-            found |= _pair(f"{rule}, all rows", test.users, test.labels, scores.every[rule])
+            found |= _pair(f"{rule}, all rows", test.users, of_all, scores.every[rule])
     for name, mask in test.strata.items():
-        if 0 < labels[mask].sum() < mask.sum():
-            found[f"AUC frozen, {name}"] = [auc(row[mask], labels[mask]) for row in scores.sample["frozen"]]
+        n_liked = labels[:, mask].sum(axis=1)
+        if ((n_liked > 0) & (n_liked < mask.sum())).all():
+            frozen = scores.sample["frozen"]
+            found[f"AUC frozen, {name}"] = [auc(a[mask], b[mask]) for a, b in zip(frozen, labels, strict=True)]
     return {name: [round(value, 6) for value in values] for name, values in found.items()}
 
 
 def _pair(said: str, users: Int64Array, labels: Float64Array, scores: Float64Array) -> dict[str, list[float]]:
+    """labels, scores: (s, n)."""
+    rows = list(zip(scores, labels, strict=True))
     return {
-        f"AUC {said}": [auc(row, labels) for row in scores],
-        f"UAUC {said}": [user_auc(users, row, labels).mean for row in scores],
+        f"AUC {said}": [auc(row, truth) for row, truth in rows],
+        f"UAUC {said}": [user_auc(users, row, truth).mean for row, truth in rows],
     }
 
 
-def _comparisons(plan: HintsExperiment, test: HintTest, arms: Mapping[str, ArmScores]) -> list[ComparisonRow]:
+def _comparisons(
+    plan: HintsPart, test: HintTest, arms: Mapping[str, ArmScores], n_resamples: int
+) -> list[ComparisonRow]:
     """The family under frozen knowledge, corrected by Holm; then the same pairs under rolling knowledge."""
     users, labels = test.users[test.sample], test.labels[test.sample]
     named = {name for pair in plan.comparisons for name in (pair.a, pair.b)}
     drawn: dict[str, dict[str, Float64Array]] = {}
     for rule in RULES:
         rng = np.random.default_rng(STATISTICS_SEED)
-        bootstrap = UserBootstrap(users, labels, rng=rng, n_resamples=plan.n_resamples)
+        bootstrap = UserBootstrap(users, labels, rng=rng, n_resamples=n_resamples)
         drawn[rule] = {name: bootstrap.measures(arms[name].sample[rule]) for name in sorted(named)}
     rows: list[tuple[Comparison, str]] = []
     p_values: list[float] = []
@@ -111,7 +124,7 @@ def _comparisons(plan: HintsExperiment, test: HintTest, arms: Mapping[str, ArmSc
         a, b = (_alike(arms[name].sample["frozen"], arms, pair) for name in (pair.a, pair.b))
         for measure, test_of in (("AUC", swap_test), ("UAUC", user_test)):
             rng = np.random.default_rng([STATISTICS_SEED, len(rows)])
-            p_values.append(test_of(users, labels, a, b, rng=rng, n_randomisations=plan.n_resamples))
+            p_values.append(test_of(users, labels, a, b, rng=rng, n_randomisations=n_resamples))
             rows.append((pair, measure))
     corrected = [
         _row(pair, measure, "frozen", test, arms, drawn["frozen"], p=p, p_holm=p_holm)
@@ -169,12 +182,13 @@ def _mean(test: HintTest, scores: Float64Array) -> Float64Array:
     return means
 
 
-def _floor(floor: Floor, measures: Mapping[str, Mapping[str, Sequence[float]]]) -> ComparisonRow:
-    reached = float(np.mean(measures[floor.arm][floor.measure]))
+def _bound(bound: Bound, measures: Mapping[str, Mapping[str, Sequence[float]]]) -> ComparisonRow:
+    reached = float(np.mean(measures[bound.arm][bound.measure]))
+    said = f"at least {bound.least:.4f}" + (f" and at most {bound.most:.4f}" if bound.most < 1 else "")
     return ComparisonRow(
-        a=floor.arm,
-        measure=floor.measure,
-        difference=round(reached - floor.least, 6),
-        demand=f"at least {floor.least:.4f}",
-        met=reached >= floor.least,
+        a=bound.arm,
+        measure=bound.measure,
+        difference=round(reached - bound.least, 6),
+        demand=said,
+        met=bound.least <= reached <= bound.most,
     )

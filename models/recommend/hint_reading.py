@@ -35,6 +35,7 @@ class HintReader:
 
     def __init__(self, evidence: Evidence, table: HintTable, similar: SimilarUsers) -> None:
         self._evidence, self._table, self._similar = evidence, table, similar
+        self._counted: tuple[int, Ints] | None = None  # of one context: those of all rows would not fit in memory
 
     def read(self, rows: Ints, discovery: Discovery) -> list[RowHints]:
         """discovery: of `table.batch(rows)`."""
@@ -90,19 +91,25 @@ class HintReader:
         return attributes.relation_names[attribute], attributes.tail_names[attribute]
 
     def _own_items(self, context: int, attribute: int) -> tuple[int, ...]:
-        contexts = self._table.contexts
-        return self._holding(int(contexts.users[context]), int(contexts.cuts[context]), attribute)
+        contexts, log = self._table.contexts, self._evidence.log
+        own = log.history(int(contexts.users[context]), int(contexts.cuts[context]))
+        items = np.unique(log.events.items[own])
+        which, found = self._evidence.attributes.spread(items)
+        return tuple(items[which[found == attribute]].tolist())
 
     def _n_similar(self, context: int, attribute: int) -> int:
-        cut = int(self._table.contexts.cuts[context])
-        users, _ = self._similar.of(context)
-        return sum(bool(self._holding(int(user), cut, attribute)) for user in users)
+        if self._counted is None or self._counted[0] != context:
+            self._counted = context, self._count_similar(context)
+        return int(self._counted[1][attribute])
 
-    def _holding(self, user: int, cut: int, attribute: int) -> tuple[int, ...]:
-        log, attributes = self._evidence.log, self._evidence.attributes
-        items = np.unique(log.events.items[log.history(user, cut)])
-        which, found = attributes.spread(items)
-        return tuple(items[which[found == attribute]].tolist())
+    def _count_similar(self, context: int) -> Ints:
+        """(a,) how many similar users have met each attribute."""
+        cut, log, attributes = int(self._table.contexts.cuts[context]), self._evidence.log, self._evidence.attributes
+        counts = np.zeros(len(attributes), np.int64)
+        for user in self._similar.of(context)[0].tolist():
+            _, met = attributes.spread(log.events.items[log.history(user, cut)])
+            counts[np.unique(met)] += 1
+        return counts
 
 
 def _arrays(selection: Selection | None) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from facetrail.models.errors import Damaged, NotFound
 from facetrail.models.language.causal import LocalPolicy
 from facetrail.models.language.smollm2 import NAME, smollm2_folder
-from facetrail.models.recommend.hint_model import HintBlend, open_hint_model
+from facetrail.models.recommend.hint_model import HintBlend, HintModel, open_hint_model
 from facetrail.models.recommend.hint_prompts import PromptConfig, Slot
 from facetrail.models.recommend.hint_recommender import HintRecommender, Mode
 
@@ -66,12 +66,15 @@ def open_hint_recommender(
     Raises what opening either raises, and InvalidInput for mode `lm` without a reasoner.
     """
     model = open_hint_model(discovery)
-    if reasoner is None:
-        return HintRecommender(model, mode=mode)
-    config = read_reasoner(reasoner)
+    return HintRecommender(model, mode=mode) if reasoner is None else reasoned(model, reasoner, mode, device=device)
+
+
+def reasoned(model: HintModel, folder: Path, mode: Mode, *, device: str = "cpu") -> HintRecommender:
+    """A recommender of an open model with the language model of a reasoner's folder. Raises NotFound and Damaged."""
+    config = read_reasoner(folder)
     policy = LocalPolicy.open(
         base_folder(config.language_model),
-        adapter=reasoner / ADAPTER_FOLDER,
+        adapter=folder / ADAPTER_FOLDER,
         device=device,
         name=Path(config.language_model).name,
     )

@@ -8,6 +8,7 @@ random weights knows nothing of the world. Choices of ours:
 """
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -101,23 +102,29 @@ class HintRecommender:
             raise InvalidInput("a blend with a language model needs weights fitted on validation; train hint-language")
         if mode == "discovery":
             language_model = None
-        self.model, self.mode, self._language_model, self._slot = model, mode, language_model, slot
+        self.model, self.mode, self.n_reranked = model, mode, n_reranked
+        self.language_model, self._slot = language_model, slot
         self._blend = model.blend if language_model is None or blend is None else blend
         counts = (
             TokenCounts(words_and_signs, words_and_signs) if language_model is None else TokenCounts.of(language_model)
         )
         self._prompts = HintPrompts(model.titles, model.attributes, counts, prompt)
-        self._n_reranked = n_reranked
 
     @property
     def name(self) -> str:
         """As tables and answers call it."""
         return f"hints ({self.mode})"
 
+    def with_mode(self, mode: Mode) -> "HintRecommender":
+        """The same models under another mode: for one that asks a language model, `lm` or `blend`."""
+        other = copy(self)
+        other.mode = mode
+        return other
+
     @property
     def reasoner(self) -> Reasoner:
         """What decides. A `tiny` model was made here from random weights; all others come pretrained."""
-        model = self._language_model
+        model = self.language_model
         if model is None:
             return Reasoner("none", DISCOVERY, False)
         return Reasoner(model.kind, model.name, model.kind != "tiny")
@@ -175,8 +182,8 @@ class HintRecommender:
     def _scores(self, seen: SeenRows, asking: "_Asking", items: Ints, k: int) -> tuple[Floats, Ints]:
         """Of the rows that are in question; → (scores, rows)."""
         order = np.argsort(-seen.logits, kind="stable")
-        rows = order if self._language_model is None else order[: max(k, self._n_reranked)]
-        reasoned = seen.logits[rows] if self._language_model is None else self._read(seen.asked(rows))
+        rows = order if self.language_model is None else order[: max(k, self.n_reranked)]
+        reasoned = seen.logits[rows] if self.language_model is None else self._read(seen.asked(rows))
         if self.mode != "blend":
             return reasoned, rows
         n = len(rows)
@@ -186,7 +193,7 @@ class HintRecommender:
         return self._blend.log_odds(biases, reasoned), rows
 
     def _read(self, asked: Sequence[Asked]) -> Floats:
-        model = self._language_model
+        model = self.language_model
         assert model is not None
         # The one slot that draws is no part of serving; its numbers would be the same in every request.
         prompts = [self._prompts.pair(one, self._slot, rng=np.random.default_rng(one.item)) for one in asked]

@@ -372,8 +372,19 @@ def test_from_a_file_of_events_to_a_recommendation(folder: Path, capsys: pytest.
     (folder / "history.csv").write_text(f"user,item,action,time\nx,{IDS[4]},view,1700000000\n")
     options = ("--exclude", IDS[5], "--allow", IDS[5], "--allow", IDS[6], "--json")
     assert ids(run(capsys, "recommend", folder / "c", "--history", folder / "history.csv", *options)) == [IDS[6]]
+    asked = ("recommend", folder / "c", "--user", "u1", "--limit", "3", "--json")
+    first = run(capsys, *asked)
+    second = run(capsys, *asked, "--cursor", first["next_cursor"])
+    assert ids(first) + ids(second) == ids(run(capsys, *asked[:-2], "6", "--json"))
+    now = time.time_ns() // 1_000_000
+    with Collection.open(folder / "c", writable=True) as collection:
+        shown = [(0, 1), (1, 1), (1, 2), (2, 9)]  # (place in the list, days ago)
+        Events(collection).put([Event("u1", ids(first)[n], "impression", now - d * 86_400_000) for n, d in shown])
+    assert ids(run(capsys, *asked, "--exclude-shown", "7"))[0] == ids(first)[2]
+    assert ids(run(capsys, *asked, "--exclude-shown", "7:2")) == [ids(first)[0], ids(first)[2], ids(second)[0]]
+    assert ids(run(capsys, *asked, "--exclude-shown", "0.5")) == ids(first)
     assert run(capsys, "index", "forget", folder / "c", "--user", "u0", "--json") == {"deleted": 13}
-    assert run(capsys, "index", "info", folder / "c", "--json")["n_events"] == 348
+    assert run(capsys, "index", "info", folder / "c", "--json")["n_events"] == 352
 
 
 @pytest.mark.parametrize(
@@ -387,6 +398,11 @@ def test_from_a_file_of_events_to_a_recommendation(folder: Path, capsys: pytest.
         (2, "--ridge", ("index", "fit", "{c}", "--ridge", "0")),
         (2, "--scorer magic", ("index", "fit", "{c}", "--scorer", "magic")),
         (2, "--limit", ("recommend", "{c}", "--user", "u0", "--limit", "0")),
+        (2, "--diversity", ("recommend", "{c}", "--user", "u0", "--diversity", "2")),
+        (2, "DAYS:TIMES", ("recommend", "{c}", "--user", "u0", "--exclude-shown", "a week")),
+        (2, "--exclude-shown", ("recommend", "{c}", "--user", "u0", "--exclude-shown", "0")),
+        (2, "cursor is not one", ("recommend", "{c}", "--user", "u0", "--cursor", "?")),
+        (4, "holds no model", ("index", "fit", "{c}", "--hints", "nowhere")),
         (4, "no events in", ("index", "forget", "{c}", "--user", "u0")),
         (4, "no file", ("index", "events", "{c}", "--events", "nowhere.csv")),
         (2, "dense index", ("recommend", "{c}", "--strategy", "similar", "--item", "d001")),

@@ -183,6 +183,35 @@ def test_what_was_shown_is_logged_and_kept_out_but_teaches_nothing(service: Any)
     assert manifest.trained_on["events"] == 480
 
 
+@pytest.mark.parametrize("service", [("lexical",)], indirect=True)
+def test_only_a_users_newest_impressions_are_kept(start: Any, service: Any) -> None:
+    collection = service.platform.collection(None)
+    kept = Events(collection.searcher.collection, max_impressions=6)
+    kept.put([Event("u1", IDS[n], "impression", THEN + n) for n in range(4)])
+    before = kept.count()
+    kept.put([Event("u0", IDS[n], "impression", THEN + n) for n in range(8)])
+    kept.put([Event("u0", IDS[20], "impression", THEN), Event("u0", IDS[20], "view", THEN)])
+    shown = [event.item for event in kept.history("u0") if event.action == "impression"]
+    assert shown == IDS[2:8]
+    assert kept.count() == before + 6 + 1
+    assert len(kept.history("u1")) == len(kept.history("u0")) - 1 - 6 + 4
+    assert collection.searcher.collection.check() == []
+
+
+def test_the_service_keeps_as_many_impressions_as_its_settings_say(start: Any) -> None:
+    running = start(("lexical",), max_impressions=3)
+    searcher = running.platform.collection(None).searcher
+    Events(searcher.collection).put(cycle())
+    fit_closed_forms(searcher.collection, actions=Actions())
+    first, second = (ids(ask(running, user="u0", limit=2, offset=o, log_impression=True)) for o in (0, 2))
+    posted = {"user": "u0", "item": "x", "action": "impression", "time": THEN}
+    assert running.client.post("/v1/events", json={"events": [posted]}).status_code == 200
+    shown = [event.item for event in Events(searcher.collection).history("u0") if event.action == "impression"]
+    assert len(shown) == 3
+    assert shown[1:] == second
+    assert shown[0] in first
+
+
 def test_logging_needs_a_user_and_the_right_to_write(service: Any) -> None:
     for body in ({"log_impression": True}, {"exclude_shown": {"window": 1_000}}):
         refused = ask(service, history=[IDS[0]], **body)

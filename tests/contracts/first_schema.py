@@ -7,16 +7,26 @@ from pathlib import Path
 from facetrail.indexing.collection_schema import checksum
 
 
+def as_third_schema(folder: Path) -> None:
+    """Turns a closed collection into what the third schema version wrote, which knew no judgements."""
+    _without(folder, "judgements", "3")
+    (folder / "collection.seal").unlink()
+
+
 def as_second_schema(folder: Path) -> None:
     """Turns a closed collection into what the second schema version wrote, which knew no events."""
+    as_third_schema(folder)
+    _without(folder, "events", "2")
+
+
+def _without(folder: Path, table: str, version: str) -> None:
     with sqlite3.connect(folder / "collection.sqlite") as database:
-        row = ("2", checksum("schema", "2"))
+        row = (version, checksum("schema", version))
         database.execute("UPDATE properties SET value = ?, checksum = ? WHERE name = 'schema'", row)
-        database.execute("DELETE FROM properties WHERE name = 'events'")
-        database.execute("DROP TABLE events")
-        database.execute("PRAGMA user_version = 2")
+        database.execute("DELETE FROM properties WHERE name = ?", (table,))
+        database.execute(f"DROP TABLE {table}")
+        database.execute(f"PRAGMA user_version = {version}")
     database.close()
-    (folder / "collection.seal").unlink()
 
 
 def as_first_schema(folder: Path) -> None:

@@ -256,12 +256,12 @@ def test_a_newer_schema_is_refused(collection: Collection) -> None:
     collection.close()
     database = sqlite3.connect(collection.folder / "collection.sqlite")
     database.execute(
-        "UPDATE properties SET value = '4', checksum = ? WHERE name = 'schema'", (checksum("schema", "4"),)
+        "UPDATE properties SET value = '5', checksum = ? WHERE name = 'schema'", (checksum("schema", "5"),)
     )
-    database.execute("PRAGMA user_version = 4")
+    database.execute("PRAGMA user_version = 5")
     database.commit()
     database.close()
-    with pytest.raises(Conflict, match=r"schema version 4.*upgrade"):
+    with pytest.raises(Conflict, match=r"schema version 5.*upgrade"):
         Collection.open(collection.folder)
 
 

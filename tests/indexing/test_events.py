@@ -13,6 +13,7 @@ from contracts.first_schema import as_first_schema, as_second_schema
 
 from facetrail.indexing import generation
 from facetrail.indexing.collection import Collection, CollectionSettings, restore
+from facetrail.indexing.collection_schema import SCHEMA_VERSION
 from facetrail.indexing.events import Events
 from facetrail.models.errors import Conflict, Damaged, InvalidInput
 from facetrail.models.recommend.records import Event
@@ -199,5 +200,5 @@ def test_an_older_collection_has_no_events_until_the_first_are_written(collectio
         assert Events(again).history("ann") == [BOUGHT]
         assert Events(again).put([BOUGHT, replace(BOUGHT, user="bob")]).created == 1
     database = sqlite3.connect(collection.folder / "collection.sqlite")
-    assert database.execute("PRAGMA user_version").fetchone() == (3,)
+    assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     database.close()

@@ -60,7 +60,10 @@ def test_every_recipe_takes_what_the_command_gives(target: str) -> None:
     assert list(parameters) == ["data", "out", *given]
 
 
-@pytest.mark.parametrize("argv", [["train"], ["train", "unifar"], ["experiment", "unifar"], ["model", "export"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["train"], ["train", "unifar"], ["experiment", "unifar"], ["experiment", "hints"], ["model", "export"]],
+)
 def test_help_imports_nothing_heavy(argv: list[str]) -> None:
     program = (
         "import sys; from facetrail.app.cli import main\n"

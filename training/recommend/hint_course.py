@@ -29,10 +29,10 @@ from facetrail.models.recommend.hints import HintNetwork
 from facetrail.models.recommend.pairwise_baselines import fit_bias_logistic, item_and_user_mean, item_mean
 from facetrail.models.recommend.time_blocks import EventLog, Floats, Ints, Ratings, frozen_cuts, rolling_cuts
 from facetrail.training.config import read_recipe
-from facetrail.training.recommend.hint_batches import HintsRecipe
+from facetrail.training.recommend.hint_batches import HintsRecipe, Rows
 from facetrail.training.recommend.hint_fit import build_network, fit_discovery
-from facetrail.training.recommend.hint_material import HintMaterial, sample_by_user
-from facetrail.training.recommend.hint_tuning import TuningConfig, shots, tune, written
+from facetrail.training.recommend.hint_material import HintMaterial, controlled, sample_by_user
+from facetrail.training.recommend.hint_tuning import TuningConfig, shots, tune, tuning_config, written
 from facetrail.training.recommend.hints import DEFAULTS
 
 TINY = "tiny"
@@ -54,7 +54,7 @@ class HintCourse:
 
     def __init__(self, plan: HintsExperiment, material: HintMaterial, out: Path, *, device: torch.device) -> None:
         self._plan, self._material, self._out, self._device = plan, material, out, device
-        rows = material.rows
+        rows, self._config = material.rows, tuning_config(plan.tuning)
         self.test = sample_by_user(rows.test, plan.n_test, rng=np.random.default_rng(SAMPLE_SEED))
         self.validation = sample_by_user(rows.validation, plan.n_validation, rng=np.random.default_rng(SAMPLE_SEED))
         self._read: tuple[tuple[str, int], Reading] | None = None
@@ -69,19 +69,25 @@ class HintCourse:
         }
         for name, scored in scorers.items():
             if not self._path(name, 0).is_file():
-                self._keep(name, 0, self._everywhere(scored))
+                self._keep(name, 0, self._everywhere(scored, self._material.rows))
 
-    def discovery(self, seed: int) -> None:
-        """The network alone."""
-        if self._path("discovery", seed).is_file():
+    def network(self, name: str, seed: int) -> None:
+        """A discovery network alone, unless it has been done."""
+        if self._path(name, seed).is_file():
             return
-        network, attributes = self._network({}, seed), self._material.attributes
-        start = time.monotonic()
+        arm, start = self._plan.networks[name], time.process_time()
+        material = controlled(self._material, arm, n_plain=self._plan.prompt.n_plain, seed=seed)
+        is_plain = (arm.attributes, arm.labels) == ("all", "true")
+        network = self._network(arm.network, seed) if is_plain else self._fitted(material, arm.network, seed)
+        fitted = time.process_time()
 
         def scored(log: EventLog, part: Ratings, cuts: Ints) -> Floats:
-            return SeenRows(network, Evidence(log, attributes), part.users, part.items, cuts).logits
+            return SeenRows(network, Evidence(log, material.attributes), part.users, part.items, cuts).logits
 
-        self._keep("discovery", seed, self._everywhere(scored), seconds=time.monotonic() - start)
+        scores = self._everywhere(scored, material.rows)
+        if arm.labels == "shuffled":
+            scores["labels_all"] = material.rows.test.labels
+        self._keep(name, seed, scores, fit_cpu_seconds=fitted - start, scoring_cpu_seconds=time.process_time() - fitted)
 
     def language(self, name: str, seed: int) -> None:
         """A language model tuned on an arm's prompts, unless it has been done."""
@@ -110,14 +116,14 @@ class HintCourse:
         )  # fmt: skip
 
     def kept(self, name: str, seed: int) -> dict[str, Any]:
-        """The scores of a unit: part → (n,), `frozen_all` and `rolling_all` where it scored every row, and meters."""
+        """The scores of a unit: part → (n,), `<part>_all` where it scored every row, and meters."""
         found: dict[str, Any] = json.loads(self._path(name, 0 if name in CLOSED else seed).read_bytes())
         return found
 
-    def strata(self) -> dict[str, np.ndarray]:
-        """Of the sample, under frozen knowledge: how many of the item's attributes the user met, and what is cold."""
+    def strata(self, chosen: Ints) -> dict[str, np.ndarray]:
+        """Of some rows of test, frozen: how many of the item's attributes the user met, and what is cold."""
         rows, attributes = self._material.rows, self._material.attributes
-        part, log = rows.test.take(self.test), rows.log
+        part, log = rows.test.take(chosen), rows.log
         met: dict[int, set[int]] = {}
         for user in np.unique(part.users).tolist():
             seen = log.events.items[log.history(user, len(log))]
@@ -139,18 +145,16 @@ class HintCourse:
             "items with fewer than 5 events": log.of_items(part.items, cuts).counts < 5,
         }
 
-    def _everywhere(self, scored: Callable[[EventLog, Ratings, Ints], Floats]) -> dict[str, Floats]:
-        rows = self._material.rows
-        log, full, validation = rows.log, rows.full_log, rows.validation.take(self.validation)
-        frozen = scored(log, rows.test, frozen_cuts(rows.test, log))
-        rolling = scored(full, rows.test, rolling_cuts(rows.test, full))
-        return {
-            "validation": scored(log, validation, frozen_cuts(validation, log)),
-            "frozen": frozen[self.test],
-            "rolling": rolling[self.test],
-            "frozen_all": frozen,
-            "rolling_all": rolling,
+    def _everywhere(self, scored: Callable[[EventLog, Ratings, Ints], Floats], rows: Rows) -> dict[str, Floats]:
+        log, full = rows.log, rows.full_log
+        every = {
+            "validation": scored(log, rows.validation, frozen_cuts(rows.validation, log)),
+            "frozen": scored(log, rows.test, frozen_cuts(rows.test, log)),
+            "rolling": scored(full, rows.test, rolling_cuts(rows.test, full)),
         }
+        chosen = {"validation": self.validation, "frozen": self.test, "rolling": self.test}
+        sampled = {part: scores[chosen[part]] for part, scores in every.items()}
+        return sampled | {f"{part}_all": scores for part, scores in every.items()}
 
     def _reading(self, arm: LanguageArm, seed: int) -> Reading:
         """Found once for the arms in a row that share it."""
@@ -173,23 +177,29 @@ class HintCourse:
         return self._read[1]
 
     def _network(self, changes: Mapping[str, Any], seed: int) -> HintNetwork:
-        """A discovery network, fitted once and kept."""
-        recipe = read_recipe(DEFAULTS, HintsRecipe, self._plan.discovery)
-        recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update=dict(changes))})
-        recipe = recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"seed": seed})})
+        """A discovery network on the material itself, fitted once and kept: arms of both parts share it."""
         said = "-".join(f"{key}-{value}" for key, value in sorted(changes.items())).lower() or "full"
         file = self._out / "discovery" / f"{said}-{seed}.safetensors"
-        rows, attributes = self._material.rows, self._material.attributes
         if file.is_file():
-            network = build_network(rows, attributes, recipe, seed=seed, device=self._device)
+            rows, attributes = self._material.rows, self._material.attributes
+            network = build_network(rows, attributes, self._recipe(changes, seed), seed=seed, device=self._device)
             network.load_state_dict(load_file(file, device=str(self._device)))
             return network.eval()
-        network, _ = fit_discovery(rows, attributes, recipe, seed=seed, device=self._device)
+        network = self._fitted(self._material, changes, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(".tmp")
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, draft)
         draft.replace(file)
         return network
+
+    def _fitted(self, material: HintMaterial, changes: Mapping[str, Any], seed: int) -> HintNetwork:
+        recipe = self._recipe(changes, seed)
+        return fit_discovery(material.rows, material.attributes, recipe, seed=seed, device=self._device)[0]
+
+    def _recipe(self, changes: Mapping[str, Any], seed: int) -> HintsRecipe:
+        recipe = read_recipe(DEFAULTS, HintsRecipe, self._plan.discovery)
+        network = recipe.network.model_copy(update=dict(changes))
+        return recipe.model_copy(update={"network": network, "fit": recipe.fit.model_copy(update={"seed": seed})})
 
     def _policy(
         self, texts: Callable[[TokenCounts], dict[str, list[PairPrompt]]], seed: int
@@ -207,7 +217,7 @@ class HintCourse:
         return TinyPolicy.new(tokenizer, seed=seed, dim=16, n_layers=1, n_heads=2, context=context), found
 
     def _tuning(self, seed: int) -> TuningConfig:
-        config = TuningConfig.model_validate(self._plan.tuning)
+        config = self._config
         return config.model_copy(update={"fit": config.fit.model_copy(update={"seed": seed})})
 
     def _keep(self, name: str, seed: int, scores: Mapping[str, Floats], **meters: float) -> None:

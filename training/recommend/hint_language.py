@@ -1,9 +1,10 @@
 """`facetrail train hint-language`: a language model learns to answer prompts with hints of a fitted discovery.
 
 The discovery stays as it is. Beside the tuned adapter stand the weights with which its answers are blended with the
-bias logistic, fitted on validation.
+bias logistic, fitted on validation. A copy of the discovery stands there too: the run folder is all that serving needs.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from facetrail.training.text.unifar import torch_device
 from facetrail.training.tracking import Tracker
 
 DEFAULTS = Path(__file__).with_suffix(".toml")
-REASONER_FOLDER = "reasoner"
+MODEL_FOLDER, REASONER_FOLDER = "model", "reasoner"
 FILES = tuple(f"ml-1m-pairs/{name}.csv.gz" for name in ("train", "valid", "test"))
 
 
@@ -56,7 +57,7 @@ def train(
     data: Path, out: Path, *, overrides: Sequence[str] = (), resume: bool = False, seed: int | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
-    """Tunes and writes `out/reasoner`; → what the command prints.
+    """Tunes and writes `out/model` and `out/reasoner`; → what the command prints.
 
     Raises InvalidInput (recipe, a discovery of other items), NotFound (data, models), Conflict (another run).
     """
@@ -84,6 +85,8 @@ def train(
     held_out = written(prompts, seen.asked(np.arange(n)), recipe.slot, seed=seed)
     scores = np.array([prefer(policy, prompt.text) for prompt in held_out])
     blend = fit_blend(log_odds(model.logistic.probabilities(rows.log, part, cuts)), scores, part.labels)
+    shutil.rmtree(out / MODEL_FOLDER, ignore_errors=True)  # of a sitting that ended before its reasoner
+    shutil.copytree(recipe.discovery, out / MODEL_FOLDER)
     save_reasoner(
         out / REASONER_FOLDER,
         policy,
@@ -93,6 +96,7 @@ def train(
         blend=blend,
     )
     return {
+        "model": str(out / MODEL_FOLDER),
         "reasoner": str(out / REASONER_FOLDER),
         "language_model": {"kind": policy.kind, "name": policy.name, "pretrained": True},
         "shots": len(texts),

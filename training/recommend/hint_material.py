@@ -1,11 +1,12 @@
 """What the experiment on hints is run on: the pair-wise split of MovieLens 1M, or a made-up miniature of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from facetrail.eval.experiments.hints_plan import NetworkArm
 from facetrail.eval.recommend_knowledge import load_pairs, pairs_graph
 from facetrail.models.recommend.interactions import Vocabulary
 from facetrail.models.recommend.knowledge import Attributes, Triple, build_attributes, build_graph
@@ -51,6 +52,32 @@ def miniature(*, n_users: int = 8, n_items: int = 40, n_rows: int = 320, seed: i
     first, second = round(0.6 * n_rows), round(0.8 * n_rows)
     parts = (every.take(slice(0, first)), every.take(slice(first, second)), every.take(slice(second, None)))
     return HintMaterial(Rows(*parts, n_users=n_users, n_items=n_items), build_attributes(graph), titles, {})
+
+
+def controlled(material: HintMaterial, arm: NetworkArm, *, n_plain: int, seed: int) -> HintMaterial:
+    """What an arm's network is fitted and measured on. n_plain: attributes that the arm `random` keeps."""
+    rng, rows, attributes = np.random.default_rng([seed, 7]), material.rows, material.attributes
+    lists = [attributes.of(item) for item in range(attributes.n_items)]
+    if arm.attributes == "random":
+        lists = [np.sort(rng.choice(one, min(n_plain, len(one)), replace=False)) for one in lists]
+    elif arm.attributes == "swapped":
+        lists = [lists[other] for other in _elsewhere(len(lists), rng)]
+    if arm.labels == "shuffled":
+        train, validation, test = (
+            replace(part, labels=rng.permutation(part.labels)) for part in (rows.train, rows.validation, rows.test)
+        )
+        rows = replace(rows, train=train, validation=validation, test=test)
+    starts = np.cumsum([0, *map(len, lists)]).astype(np.int64)
+    held = replace(attributes, starts=starts, rows=np.concatenate([*lists, np.empty(0, np.int64)]))
+    return replace(material, rows=rows, attributes=held)
+
+
+def _elsewhere(n: int, rng: np.random.Generator) -> list[int]:
+    """A permutation that leaves nothing in its place."""
+    circle = rng.permutation(n)
+    places = np.empty(n, np.int64)
+    places[circle] = np.roll(circle, 1)
+    return places.tolist()
 
 
 def sample_by_user(rows: Ratings, n: int, *, rng: np.random.Generator) -> Ints:

@@ -4,13 +4,15 @@ Rows come from block 2 on, with hints from the blocks before their own; a share 
 does not forget how to answer without.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from facetrail.eval.recommend_metrics import auc, user_auc
+from facetrail.models.errors import InvalidInput
 from facetrail.models.language.causal_policy import CausalPolicy
 from facetrail.models.recommend.hint_answers import check_answers
 from facetrail.models.recommend.hint_model import SeenRows
@@ -19,6 +21,7 @@ from facetrail.models.recommend.hint_statistics import Evidence
 from facetrail.models.recommend.hints import HintNetwork
 from facetrail.models.recommend.knowledge import Attributes
 from facetrail.models.recommend.time_blocks import Floats, Ints, Ratings, block_cuts
+from facetrail.training.config import NOTHING
 from facetrail.training.language.meters import Meters
 from facetrail.training.language.supervised import Example, fit_supervised
 from facetrail.training.loop import FitConfig, Recorder
@@ -40,6 +43,16 @@ class TuningConfig(BaseModel):
     """Rows of a step."""
     lr: float = Field(default=1e-4, gt=0)
     fit: FitConfig
+
+
+def tuning_config(values: Mapping[str, Any]) -> TuningConfig:
+    """From plain values, where `none` says None. Raises InvalidInput naming the key that does not fit."""
+    try:
+        return TuningConfig.model_validate({key: None if one == NOTHING else one for key, one in values.items()})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in ("tuning", *problem["loc"]))
+        raise InvalidInput(f"{key}: {problem['msg']}; change it with --set {key}=VALUE") from error
 
 
 def shots(rows: Rows, attributes: Attributes, network: HintNetwork, config: TuningConfig) -> tuple[list[Asked], Floats]:

@@ -47,14 +47,18 @@ SMOKE = (
 )  # fmt: skip
 
 
-def run(data: Path, out: Path, **options: Any) -> dict[str, Any]:
-    """UniFAR against its equal-budget controls; options: see `run_units`."""
-    return run_units(data, out, read_experiment(), UNITS, **options)
+def run(
+    data: Path, out: Path, *, smoke: bool = False, seeds: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """UniFAR against its equal-budget controls; see `run_units`."""
+    return run_units(data, out, read_experiment(), UNITS, smoke=smoke, seeds=seeds, resume=resume)
 
 
-def run_controls(data: Path, out: Path, **options: Any) -> dict[str, Any]:
-    """Ablations of the head, permuted pairs, two models; options: see `run_units`."""
-    return run_units(data, out, read_experiment().of_controls(), CONTROLS, **options)
+def run_controls(
+    data: Path, out: Path, *, smoke: bool = False, seeds: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Ablations of the head, permuted pairs, two models; see `run_units`."""
+    return run_units(data, out, read_experiment().of_controls(), CONTROLS, smoke=smoke, seeds=seeds, resume=resume)
 
 
 def run_units(

@@ -9,6 +9,14 @@ import torch
 from contracts.tiny_llama import save_tiny_llama
 
 from facetrail.eval.recommend_knowledge import load_pairs
+from facetrail.indexing.build import BuildConfig, build_collection
+from facetrail.indexing.event_actions import Actions
+from facetrail.indexing.events import Events
+from facetrail.indexing.recommend_request import HintOptions, RecommendRequest
+from facetrail.indexing.recommenders import fit_closed_forms
+from facetrail.indexing.recommending import Recommending
+from facetrail.indexing.recommending_hints import attach_hints
+from facetrail.indexing.searcher import Searcher
 from facetrail.models.errors import Conflict, InvalidInput
 from facetrail.models.recommend.hint_model import open_hint_model, save_hint_model
 from facetrail.models.recommend.hint_reasoner import open_hint_recommender, read_reasoner
@@ -90,8 +98,28 @@ def test_a_tuned_language_model_opens_beside_its_discovery(data: Path, discovery
         assert (answer.reasoner.kind, answer.reasoner.pretrained) == ("local", True)
         scores[mode] = {item.id: item.score for item in answer.items}
     assert scores["lm"] != scores["blend"]
+    _serves(out, tmp_path)
     with pytest.raises(Conflict):
         train(data, out, overrides=overrides(discovery, language), device="cpu")
+
+
+def _serves(run: Path, folder: Path) -> None:
+    """The run folder is all that a collection of the same films needs."""
+    films = [f'{{"_id": "{item}", "text": "film"}}' for item in range(40)]
+    (folder / "corpus.jsonl").write_text("\n".join(films))
+    build_collection(folder / "corpus.jsonl", folder / "films", config=BuildConfig(modes=("lexical",)))
+    with Searcher.open(folder / "films", writable=True) as searcher:
+        seen = [Event(f"u{user}", str((user + step) % 40), "rate", step) for user in range(40) for step in range(30)]
+        Events(searcher.collection).put(seen)
+        fit_closed_forms(searcher.collection, actions=Actions())
+        attach_hints(searcher.collection, run)
+        asked = RecommendRequest(history=["0", "4"], strategy="hints", hints=HintOptions(mode="lm"), limit=500)
+        found = Recommending(searcher).recommend(asked).items
+        assert len(found) == 20  # what the language model has read
+        assert all(item.sources[0].name.endswith("(local, pretrained)") for item in found)
+        plain = Recommending(searcher).recommend(asked.model_copy(update={"hints": HintOptions()})).items
+        assert len(plain) == 38
+        assert {item.id for item in found} == {item.id for item in plain[:20]}
 
 
 def test_a_discovery_of_other_items_is_refused(data: Path, discovery: Path, language: Path, tmp_path: Path):

@@ -6,43 +6,68 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facetrail.app.cli import main
 from facetrail.eval.evidence import read_result
-from facetrail.eval.experiments.hints_plan import HintsExperiment, read_hints_experiment
+from facetrail.eval.experiments.hints_plan import PLAN_FILE, HintsExperiment, NetworkArm
 from facetrail.eval.recommend_metrics import auc, user_auc
 from facetrail.eval.user_significance import UserBootstrap, interval, swap_test, user_test
 from facetrail.models.errors import Conflict
+from facetrail.training.config import read_recipe
 from facetrail.training.recommend import hints_experiment
-from facetrail.training.recommend.hint_material import miniature, sample_by_user
+from facetrail.training.recommend.hint_material import controlled, miniature, sample_by_user
 from facetrail.training.recommend.hints_experiment import run
 
 
-def test_the_declared_experiment_holds_the_arms_of_its_claim():
-    plan = read_hints_experiment()
-    assert {arm.slot for arm in plan.arms.values()} == {
+@pytest.fixture(scope="module")
+def plan() -> HintsExperiment:
+    """As declared."""
+    return read_recipe(PLAN_FILE, HintsExperiment)
+
+
+def test_the_declared_experiment_holds_the_arms_of_its_claims(plan: HintsExperiment):
+    language, discovery = plan.parts["language"], plan.parts["discovery"]
+    assert {plan.arms[name].slot for name in language.arms if name in plan.arms} == {
         "none", "all", "all-cut", "random", "frequent", "own", "collaborative", "pidlr", "triples"
     }  # fmt: skip
-    assert [(one.a, one.b) for one in plan.comparisons] == [
+    assert [(one.a, one.b) for one in language.comparisons] == [
         ("PIDLR", "text only"),
         ("PIDLR", "all attributes"),
         ("PIDLR", "random 5"),
         ("PIDLR", "frequent 5"),
         ("PIDLR + logistic", "bias logistic"),
     ]
-    with pytest.raises(ValueError, match="not among the arms"):
-        HintsExperiment.model_validate({**plan.model_dump(), "blends": {"x": "nothing"}})
+    assert {(b.arm, b.measure, b.least, b.most) for b in discovery.bounds if b.arm == "shuffled labels"} == {
+        ("shuffled labels", "AUC frozen", 0.48, 0.52),
+        ("shuffled labels", "AUC rolling", 0.48, 0.52),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"blends": {"x": "nothing"}}, "not among the arms"),
+        ({"arms": ("discovery", "text only")}, "sample of the rows only"),
+        ({"blends": {"x": "shuffled labels"}}, "labels of its own"),
+    ],
+)
+def test_a_plan_that_cannot_be_measured_is_refused(plan: HintsExperiment, change: dict[str, object], says: str):
+    values = plan.model_dump()
+    values["parts"]["discovery"] |= {"bounds": (), "comparisons": ()} | change
+    with pytest.raises(ValueError, match=says):
+        HintsExperiment.model_validate(values)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a smoke run."""
+    """The run folder of a smoke run of both parts."""
     out = tmp_path_factory.mktemp("hints") / "run"
     run(out.parent, out, smoke=True)
     return out
 
 
-def test_a_small_run_writes_evidence_of_every_arm(done: Path):
-    plan, found = read_hints_experiment(), read_result(done / "hints.json")
-    assert set(found.arms) == set(plan.every_arm)
+def test_a_small_run_writes_evidence_of_every_arm(done: Path, plan: HintsExperiment):
+    found = read_result(done / "hints-language.json")
+    assert set(found.arms) == set(plan.parts["language"].every_arm)
     assert "not pretrained" in found.notes
     text, hints = found.arms["text only"], found.arms["PIDLR"]
     assert text.meters["tokens_per_prompt"] < hints.meters["tokens_per_prompt"]
@@ -54,24 +79,91 @@ def test_a_small_run_writes_evidence_of_every_arm(done: Path):
     assert len(set(scores["frozen"])) > 1
 
 
+def test_the_part_without_a_language_model_scores_every_row(done: Path, plan: HintsExperiment):
+    found, other = read_result(done / "hints-discovery.json"), read_result(done / "hints-language.json")
+    assert set(found.arms) == set(plan.parts["discovery"].every_arm)
+    assert "64 rows" in found.notes
+    assert "--part discovery" in found.command
+    for name in ("discovery", "bias logistic"):
+        assert found.arms[name].measures["AUC frozen"] == other.arms[name].measures["AUC frozen, all rows"]
+    files = [done / "scores" / f"{'-'.join(name.lower().split())}-1.json" for name in plan.networks]
+    learned = {tuple(json.loads(file.read_bytes())["frozen_all"]) for file in files}
+    assert len(learned) == len(files)  # no two arms are the same network
+    assert sum(row.p_holm is not None for row in found.comparisons) == 10
+    demands = {row.a: row.demand for row in found.comparisons if row.b is None}
+    assert demands["shuffled labels"] == "at least 0.4800 and at most 0.5200"
+
+
+def test_shuffled_labels_are_measured_by_the_labels_of_their_shuffle(done: Path):
+    unit = json.loads((done / "scores" / "shuffled-labels-1.json").read_bytes())
+    test, shuffled = miniature().rows.test, np.array(unit["labels_all"])
+    assert (shuffled != test.labels).any()
+    assert shuffled.sum() == test.labels.sum()
+    found = read_result(done / "hints-discovery.json").arms["shuffled labels"].measures["AUC rolling"][0]
+    assert found == pytest.approx(auc(np.array(unit["rolling_all"]), shuffled), abs=1e-6)
+
+
+def test_controls_change_what_they_say_and_nothing_else():
+    material = miniature()
+    every, n = material.attributes, len(miniature().titles)
+
+    def held(arm: NetworkArm) -> list[list[int]]:
+        found = controlled(material, arm, n_plain=1, seed=3).attributes
+        return [found.of(item).tolist() for item in range(n)]
+
+    own = held(NetworkArm(description=""))
+    assert own == [every.of(item).tolist() for item in range(n)]
+    few = held(NetworkArm(description="", attributes="random"))
+    assert all(len(kept) == 1 and kept[0] in given for kept, given in zip(few, own, strict=True))
+    other = held(NetworkArm(description="", attributes="swapped"))
+    assert sorted(other) == sorted(own)
+    assert other != own
+    moved = controlled(material, NetworkArm(description="", labels="shuffled"), n_plain=1, seed=3).rows
+    for part, before in ((moved.train, material.rows.train), (moved.validation, material.rows.validation)):
+        assert (part.labels != before.labels).any()
+        assert part.labels.sum() == before.labels.sum()
+        assert (part.items == before.items).all()
+
+
+def test_a_part_and_a_changed_plan_run_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def asked(folder: str, *options: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["experiment", "hints", "--data", str(tmp_path), "--out", str(tmp_path / folder), "--smoke", *options])
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
+
+    sets = ("--set", "seeds=[4]", "--set", "tuning.n_shots=4")
+    code, out, err = asked("run", "--part", "discovery", *sets, "--json")
+    assert code == 0, err
+    assert [Path(result).name for result in json.loads(out)["results"]] == ["hints-discovery.json"]
+    kept = read_result(tmp_path / "run" / "hints-discovery.json")
+    assert (kept.seeds, "--set tuning.n_shots=4" in kept.command) == ([4], True)
+    for wrong, says in (
+        (("--part", "magic"), "choose discovery or language"),
+        (("--set", "tuning.hint_dropout=2"), "tuning.hint_dropout: "),
+    ):
+        code, _, err = asked("other", *wrong)
+        assert (code, says in err) == (2, True), err
+
+
 def test_the_closed_forms_of_the_miniature_are_those_of_their_module(done: Path):
     rows = miniature().rows
     counts = np.bincount(rows.train.items, minlength=rows.n_items)
     sums = np.bincount(rows.train.items, weights=rows.train.labels, minlength=rows.n_items)
     means = (sums + 5 * rows.train.labels.mean()) / (counts + 5)
-    found = read_result(done / "hints.json").arms["item mean"].measures["AUC frozen, all rows"][0]
+    found = read_result(done / "hints-discovery.json").arms["item mean"].measures["AUC frozen"][0]
     assert found == pytest.approx(auc(means[rows.test.items], rows.test.labels), abs=1e-6)
 
 
 def test_a_run_goes_on_with_the_unit_that_is_missing(done: Path):
     with pytest.raises(Conflict):
         run(done.parent, done, smoke=True)
-    first = read_result(done / "hints.json")
+    first = read_result(done / "hints-language.json")
     kept = {path.name: path.read_bytes() for path in (done / "scores").iterdir()}
-    assert len(kept) == 15
+    assert len(kept) == 19
     (done / "scores" / "pidlr-1.json").unlink()
     run(done.parent, done, smoke=True, resume=True)
-    again = read_result(done / "hints.json")
+    again = read_result(done / "hints-language.json")
     assert {name: arm.measures for name, arm in again.arms.items()} == {n: a.measures for n, a in first.arms.items()}
     assert {p.name for p in (done / "scores").iterdir() if p.read_bytes() != kept[p.name]} <= {"pidlr-1.json"}
 
@@ -131,7 +223,6 @@ def test_a_users_own_level_widens_the_interval_over_users():
     assert widths[0] > 1.5 * widths[1]
 
 
-def test_smaller_keeps_every_arm():
-    plan = read_hints_experiment()
+def test_smaller_keeps_every_arm(plan: HintsExperiment):
     small = hints_experiment.smaller(plan)
-    assert (small.arms, small.language_model) == (plan.arms, "tiny")
+    assert (small.arms, small.networks, small.language_model) == (plan.arms, plan.networks, "tiny")

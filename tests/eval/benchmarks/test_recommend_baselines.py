@@ -1,0 +1,79 @@
+"""The baselines' benchmark in small: every row is measured, its memory is its own, and a missed figure is told."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facetrail.eval.benchmarks import recommend_baselines
+from facetrail.eval.benchmarks.recommend_baselines import (
+    BIASED,
+    ML1M,
+    ML100K,
+    RANKED,
+    REPRODUCED,
+    ROWS,
+    costed,
+    judged,
+    measured,
+    write,
+)
+from facetrail.eval.evidence import read_result
+from facetrail.eval.recommend import evaluate
+from facetrail.eval.recommend_cleaning import Ties, interactions_of
+from facetrail.eval.recommend_splits import Split, cut_times, time_split
+from facetrail.models.recommend.popularity import Popularity
+
+linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is told by Linux")
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """Forty users who give every third item five stars and the others one."""
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(40, size=900), rng.integers(30, size=900)
+    stars = np.where(items % 3 == 0, 5.0, 1.0)
+    events = interactions_of(
+        [f"u{user}" for user in users], [f"i{item}" for item in items], (np.arange(900) * 3_600_000).tolist(),
+        stars.tolist(),
+    )  # fmt: skip
+    return time_split(events, cut_times(events, train=0.8, validation=0.0), ties=Ties("shuffle"))
+
+
+@linux
+@pytest.mark.parametrize("row", ROWS[ML100K])
+def test_every_row_is_measured(split: Split, row: str) -> None:
+    found = measured(split, row, np.random.default_rng(0))
+    if row == BIASED:
+        assert found["RMSE"] < 1.0  # the items' means alone leave nothing, the mean of all about 1.9
+    else:
+        assert set(RANKED) <= set(found)
+    if row == "popularity":
+        assert found["MRR"] == evaluate(Popularity.fit(split.train), split).mean("MRR")
+
+
+@linux
+def test_memory_is_that_of_the_fit_whatever_was_held_before() -> None:
+    np.ones(2**25)  # 256 MiB, given back
+    _, cost = costed(lambda: np.ones(2**23))
+    assert 60 < cost.mib < 80
+
+
+def test_a_figure_that_is_not_reproduced_is_told_and_published_rows_stand_beside_ours(tmp_path: Path) -> None:
+    costs = {"fit CPU s": 8.0, "scoring CPU s": 1.0, "fit MiB": 5.0, "MRR": 0.1}
+    found = {
+        name: {row: dict(zip(RANKED, REPRODUCED[name].get(row, (0.0, 0.0, 0.0)), strict=False)) | costs for row in rows}
+        for name, rows in ROWS.items()
+    }
+    assert all(row.met for row in judged(found))
+    found[ML1M]["ease"]["R@10"] += 0.004
+    found[ML1M]["markov"]["fit CPU s"] = 60.0
+    missed = [(row.a, row.measure) for row in judged(found) if not row.met]
+    assert missed == [(f"{ML1M}: ease", "R@10"), (f"{ML1M}: ease+markov", "scoring CPU s")]
+    for file in recommend_baselines.FILES:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"events")
+    kept = read_result(write(found, judged(found), data=tmp_path, seed=0, folder=tmp_path))
+    assert kept.arms[f"{ML1M}, published: gSASRec"].measures == {"R@10": [0.3], "NDCG@10": [0.173]}
+    assert json.loads((tmp_path / "recommend-baselines.json").read_text())["name"] == "recommend-baselines"
