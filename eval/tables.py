@@ -12,8 +12,8 @@ from facetrail.eval.evidence import ComparisonRow, Evidence, read_result, result
 from facetrail.models.errors import InvalidInput
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-LONG = 700
-"""Characters from which notes are folded away under the table."""
+LONG, MANY = 700, 12
+"""Characters of notes, behind their first sentence, and tested comparisons from which they are folded away."""
 
 
 def all_results(folder: Path | None = None) -> list[Evidence]:
@@ -39,16 +39,30 @@ def _section(result: Evidence) -> str:
     lines = [f"**Claim: {result.claim}**", ""]
     if result.shown:
         lines += [*arm_table(result), ""]
-    lines += ["| what | measured | demand | met |", "|---|---|---|---|"]
     # A tested comparison is shown whether or not anything was demanded of it: a claim's losing rows belong to it.
-    lines += [_row(result, row) for row in result.comparisons if row.demand or row.p is not None]
+    demanded = [row for row in result.comparisons if row.demand]
+    tested = [row for row in result.comparisons if not row.demand and row.p is not None]
+    if len(tested) > MANY:
+        lines += [*_table(result, demanded), *_folded(f"{len(tested)} tested comparisons", _table(result, tested))]
+    else:
+        lines += _table(result, [row for row in result.comparisons if row.demand or row.p is not None])
     machine = f"{result.machine.cpu}, {result.machine.cores} cores"
     lines += ["", f"`{result.command}` → [`{result.name}.json`](eval/results/{result.name}.json) ({machine})", ""]
-    if len(result.notes) > LONG:
-        lines += ["<details><summary>What was run, and how</summary>", "", result.notes, "", "</details>", ""]
+    said, _, rest = result.notes.partition(". ")
+    if len(rest) > LONG:
+        lines += [f"{said}.", "", *_folded("What was run, and how", [rest])]
     elif result.notes:
         lines += [result.notes, ""]
     return "\n".join(lines) + "\n"
+
+
+def _table(result: Evidence, rows: Sequence[ComparisonRow]) -> list[str]:
+    head = ["| what | measured | demand | met |", "|---|---|---|---|"]
+    return [*head, *(_row(result, row) for row in rows)] if rows else []
+
+
+def _folded(summary: str, lines: Sequence[str]) -> list[str]:
+    return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>", ""]
 
 
 def arm_table(result: Evidence) -> list[str]:
