@@ -27,6 +27,7 @@ from facetrail.app.shapes import (
     DocumentShape,
     EmbeddingsShape,
     FieldsShape,
+    JudgementsShape,
     PutShape,
     RerankShape,
     SearchShape,
@@ -177,6 +178,10 @@ class Client:
     def fields(self, name: str) -> FieldsShape:
         """The metadata fields of a collection that a filter may name."""
         return self._ask("GET", f"/v1/collections/{_quoted(name)}/fields", FieldsShape)
+
+    def judgements(self, name: str) -> JudgementsShape:
+        """The judged queries of a collection, with their relevant documents."""
+        return self._ask("GET", f"/v1/collections/{_quoted(name)}/judgements", JudgementsShape)
 
     def build(self, name: str) -> BuildShape:
         """Starts folding all writes of a collection into a new generation; `collection` says how it goes on."""

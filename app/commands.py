@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from facetrail.indexing.request import SearchResult
 
 SAMPLE_READER = "reader-01"
+SAMPLE_QUERIES, SAMPLE_QRELS = "queries.jsonl", "qrels/test.tsv"
 SAMPLE_QUESTION = "does contrastive training help when labels are scarce?"
 
 
@@ -75,18 +76,20 @@ def _demo_folder() -> Path:
     """A folder of its own for every version of the sample, in the cache."""
     from facetrail.models.text.cache import cache_folder
 
-    digest = hashlib.sha256((_sample_files() / "corpus.jsonl").read_bytes()).hexdigest()
+    parts = (_sample_files() / name for name in ("corpus.jsonl", "events.jsonl", SAMPLE_QUERIES, SAMPLE_QRELS))
+    digest = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()
     return cache_folder() / f"demo-{digest[:12]}"
 
 
 def _build_sample(folder: Path) -> int:
-    """Documents, events and a recommender; what is there stays. → number of documents."""
+    """Documents, events, a recommender and judged queries; what is there stays. → number of documents."""
     from facetrail.indexing import recommenders
     from facetrail.indexing.build import build_collection
     from facetrail.indexing.collection import Collection
     from facetrail.indexing.event_actions import Actions
     from facetrail.indexing.events import Events
     from facetrail.indexing.events_corpus import read_events
+    from facetrail.indexing.judgements import Judgements, read_judgements
     from facetrail.indexing.progress import progress_bar
 
     with progress_bar() as progress:
@@ -94,6 +97,8 @@ def _build_sample(folder: Path) -> int:
     if not recommenders.names(folder):
         with Collection.open(folder, writable=True) as collection:
             Events(collection).put([event for _, event in read_events(_sample_files() / "events.jsonl", strict=True)])
+            judged = read_judgements(_sample_files() / SAMPLE_QUERIES, _sample_files() / SAMPLE_QRELS)
+            Judgements(collection).replace(judged.queries)
             recommenders.fit_closed_forms(collection, actions=Actions())
     return n_documents
 

@@ -154,7 +154,7 @@ class BuildShape(Shape):
 
 
 class CollectionShape(Shape):
-    """A collection in service; `facets` is empty where its encoder knows none."""
+    """A collection in service; `facets` is empty where its encoder knows none, `recommenders` where none was fitted."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -163,6 +163,7 @@ class CollectionShape(Shape):
     modes: list[str]
     facets: list[str]
     generation: int
+    recommenders: list[str]
     build: BuildShape
 
 
@@ -253,6 +254,20 @@ class FieldsShape(Shape):
     """The metadata fields that a filter may name."""
 
     fields: dict[str, FieldShape]
+
+
+class JudgedQueryShape(Shape):
+    """A query and the documents that answer it: id → grade, 1 or above. Not all of them need to be stored."""
+
+    id: str
+    text: str
+    relevant: dict[str, int]
+
+
+class JudgementsShape(Shape):
+    """The judged queries of a collection, in the order in which they were given."""
+
+    queries: list[JudgedQueryShape]
 
 
 class StateShape(Shape):

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from facetrail.app.bodies import json_response
 from facetrail.app.deps import PlainRoute, answers, platform_of, takes_parameters
-from facetrail.app.shapes import BuildShape, CollectionShape, CollectionsShape, FieldsShape
+from facetrail.app.shapes import BuildShape, CollectionShape, CollectionsShape, FieldsShape, JudgementsShape
 from facetrail.models.errors import NotFound
 
 router = APIRouter(route_class=PlainRoute, tags=["collections"])
@@ -16,7 +16,8 @@ async def list_collections(request: Request) -> Response:
     """Every collection in service."""
     platform = platform_of(request)
     default = platform.collection(None).name if platform.collections else None
-    described = [platform.describe(c) for c in platform.collections.values()]
+    open_ones = list(platform.collections.values())
+    described = await platform.in_thread(lambda: [platform.describe(c) for c in open_ones])
     return json_response({"collections": described, "default": default})
 
 
@@ -24,7 +25,8 @@ async def list_collections(request: Request) -> Response:
 async def get_collection(request: Request) -> Response:
     """One collection, with the state of its newest build."""
     platform = platform_of(request)
-    return json_response(platform.describe(platform.collection(request.path_params["name"])))
+    collection = platform.collection(request.path_params["name"])
+    return json_response(await platform.in_thread(lambda: platform.describe(collection)))
 
 
 @router.get("/v1/collections/{name}/fields", openapi_extra=NAMED, responses=answers(FieldsShape, 404))
@@ -33,6 +35,14 @@ async def get_fields(request: Request) -> Response:
     platform = platform_of(request)
     collection = platform.collection(request.path_params["name"])
     return json_response({"fields": await platform.in_thread(collection.searcher.field_counts)})
+
+
+@router.get("/v1/collections/{name}/judgements", openapi_extra=NAMED, responses=answers(JudgementsShape, 404))
+async def get_judgements(request: Request) -> Response:
+    """The judged queries with their relevant documents; an empty list where `facetrail index judge` stored none."""
+    platform = platform_of(request)
+    collection = platform.collection(request.path_params["name"])
+    return json_response({"queries": await platform.in_thread(collection.judgements.all)})
 
 
 @router.post(

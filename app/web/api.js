@@ -25,7 +25,7 @@ export function setKey(value) {
   } catch { /* see above */ }
 }
 
-/** The JSON answer of a route. Throws Problem, or AbortError when `signal` was raised. */
+/** The JSON answer of a route. options: {body, method, signal}; a body is posted. Throws Problem, or AbortError when `signal` was raised. */
 export async function call(path, options = {}) {
   const response = await send(path, "application/json", options);
   const answer = await documentOf(response, options);
@@ -57,11 +57,11 @@ export async function* events(path, options) {
   }
 }
 
-async function send(path, accept, { body, signal }) {
+async function send(path, accept, { body, method = body === undefined ? "GET" : "POST", signal }) {
   const headers = { accept };
   if (key !== null) headers["x-api-key"] = key;
   if (body !== undefined) headers["content-type"] = "application/json";
-  const options = { method: body === undefined ? "GET" : "POST", headers, signal, credentials: "same-origin" };
+  const options = { method, headers, signal, credentials: "same-origin" };
   try {
     return await fetch(path, { ...options, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {

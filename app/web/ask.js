@@ -13,7 +13,7 @@ const NEAREST = 3;
 const TALK = { state: "looking", text: "", passages: null, answer: null, nearest: [] };
 
 export class Ask {
-  /** hands: {like(hit), fail(error, again), trouble, remember(talk), change(state)}. */
+  /** hands: {like(hit), fail(error, again), trouble, remember(pages), change(state)}. */
   constructor(place, hands) {
     Object.assign(this, { place, hands, running: null });
     this.status = el("p", { class: "count", role: "status" });
@@ -30,8 +30,13 @@ export class Ask {
     });
   }
 
-  /** Shows the answer to a state: `seen`, or a new one. */
-  show(state, info, seen) {
+  isAsked(state) {
+    return Boolean(state.q.trim());
+  }
+
+  /** Shows the answer to a state: the one that was seen before, or a new one. */
+  show(state, info, [seen] = []) {
+    this.leave();
     this.state = { ...state, like: "", by: "" };
     this.info = info;
     this.place.hidden = false;
@@ -78,7 +83,7 @@ export class Ask {
   end(how) {
     this.running = null;
     this.talk.state = how;
-    if (how !== "broken") this.hands.remember(this.talk);
+    if (how !== "broken") this.hands.remember([this.talk]);
     this.draw(this.talk);
   }
 

@@ -19,7 +19,7 @@ const NOTES = {
 const isOff = (kind) => kind === "rest" || kind === "idle";
 
 export class FacetPanel {
-  /** place: the section; change(text) gets the weights that were set, as `weightsOf` reads them, "" for none. */
+  /** place: the section, with something of class `filters` in it; change(text) gets the weights that were set, as `weightsOf` reads them, "" for none. */
   constructor(place, change) {
     this.place = place;
     this.change = change;
@@ -53,7 +53,7 @@ export class FacetPanel {
   build(names) {
     this.names = JSON.stringify(names);
     this.sliders = new Map(names.map((name) => [name, this.slider(name)]));
-    replace(this.place.querySelector("form"),
+    replace(this.place.querySelector(".filters"),
       el("div", { class: "head" }, el("h2", {}, "Facets"), this.reset), this.note,
       [...this.sliders.values()].map((slider) => slider.row));
     this.tell("ready");

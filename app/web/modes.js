@@ -2,7 +2,7 @@
 
 import { el, replace } from "./dom.js";
 
-const NAMES = { hybrid: "Hybrid", lexical: "Words", dense: "Meaning", facet: "Facets" };
+export const NAMES = { hybrid: "Hybrid", lexical: "Words", dense: "Meaning", facet: "Facets" };
 const WEIGHED = new Set(["hybrid", "facet"]);
 
 export const facetsOf = (info) => info?.facets ?? [];

@@ -70,6 +70,19 @@ export class Trouble {
   }
 }
 
+/** What may help against an error: the text of a button, and what it changes in the state. info: the collection, if known. */
+export function cures({ status, pointer }, state, info) {
+  const found = [];
+  if (state.filter && pointer.startsWith("/filter")) found.push(["Remove the filter", { filter: "" }]);
+  if (state.mode && status === 422) found.push(["Search in the usual mode", { mode: "" }]);
+  if ((state.facets || state.by) && status === 422) found.push(["Remove the weights", { facets: "", by: "" }]);
+  if ((state.a || state.b) && status === 422) found.push(["Choose again what to compare", { a: "", b: "" }]);
+  if (state.collection && info === undefined) found.push(["Use the first collection", { collection: "" }]);
+  if (state.user && status === 404) found.push(["Show what is popular", { user: "", history: "[]" }]);
+  if (status === 410) found.push(["Search again", {}]);
+  return found;
+}
+
 const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 function headline(problem, isBusy) {

@@ -1,16 +1,14 @@
 /** Recommendations: for whom, each item with its reasons, and "I like this", which asks again. */
 
-import { call } from "./api.js";
 import { el, label, newId, plural, replace } from "./dom.js";
 import { hitCard } from "./hits.js";
 import { button, nothing } from "./notices.js";
-import { EMPTY, address, historyOf } from "./state.js";
-import { within } from "./views.js";
+import { historyOf } from "./state.js";
+import { named } from "./titles.js";
 
 const STRATEGIES = { "": "All together", ease: "Liked together", markov: "Liked in turn", popular: "Popular" };
 const SOURCES = { ease: "Together", markov: "In turn", "recent popularity": "Popular", neighbours: "Neighbours", dense: "Meaning" };
 const FLAGS = { cold: "new here", fallback: "popular" };
-const SHORT = 60;
 
 export const isAsked = (state) => Boolean(state.user || state.history);
 
@@ -42,37 +40,18 @@ export function itemCard(item, rank, state, hands) {
   return row;
 }
 
-/** A reason's own words, in which each item is named by its title. */
-function told({ text, evidence }, state, hands) {
+/** A reason's own words, in which each item is named by its title; an attribute is no item. */
+function told({ type, text, evidence }, state, hands) {
+  if (type === "attribute") return [text];
   const nodes = [];
   let at = 0;
   for (const id of evidence) {
     const start = text.indexOf(id, at);
     if (start < 0) continue;
-    nodes.push(text.slice(at, start), named("a", id, state, hands));
+    nodes.push(text.slice(at, start), named("a", id, state, hands.like));
     at = start + id.length;
   }
   return [nodes, text.slice(at)];
-}
-
-function named(tag, id, state, hands) {
-  const { collection } = state;
-  const node = el(tag, tag === "a" ? within(address({ ...EMPTY, like: id, collection }), () => hands.like({ id })) : {}, id);
-  titleOf(id, collection).then((title) => { node.textContent = title; });
-  return node;
-}
-
-const titles = new Map();
-
-/** A document's title, cut; its id where it has none. Asked for once. */
-function titleOf(id, collection) {
-  const path = `v1/documents/${encodeURIComponent(id)}${collection ? `?collection=${encodeURIComponent(collection)}` : ""}`;
-  if (!titles.has(path)) {
-    titles.set(path, call(path).then(
-      ({ title }) => (title.length > SHORT ? `${title.slice(0, SHORT).trimEnd()}…` : title) || id,
-      () => id)); // its id stands there already, and an event may name what is no document
-  }
-  return titles.get(path);
 }
 
 /** Who is asked for: a user's id, a strategy, and the documents that were liked on this page. */

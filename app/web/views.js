@@ -1,6 +1,9 @@
-/** The ways between searching, recommendations and asking. */
+/** The ways between the views. */
 
 import { EMPTY, address } from "./state.js";
+
+/** Views that take the whole width and ask no question of the collection, with their names. */
+export const WIDE = new Map([["evaluate", "Evaluation"], ["collections", "Collections"]]);
 
 /** A click that opens a new tab, as for any link. */
 const isElsewhere = (event) => event.ctrlKey || event.metaKey || event.shiftKey;

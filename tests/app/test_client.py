@@ -24,6 +24,7 @@ from facetrail.app.reason_schemas import AnswerShape, ReasonBody
 from facetrail.app.recommend_schemas import EventIn, RecommendBody
 from facetrail.app.schemas import DocumentIn, SearchBody
 from facetrail.indexing.event_actions import Actions
+from facetrail.indexing.judgements import JudgedQuery, Judgements
 from facetrail.indexing.recommenders import fit_closed_forms
 from facetrail.models.errors import InvalidInput, Unavailable
 
@@ -131,12 +132,18 @@ def test_the_encoder_and_the_ranking_of_given_texts(client: Client) -> None:
     assert ranked.meta.method == "lexical"
 
 
-def test_the_service_tells_of_itself(client: Client) -> None:
+def test_the_service_tells_of_itself(client: Client, service: Any) -> None:
     assert client.health().state == "ready"
     told = client.collections()
     assert (told.default, [c.name for c in told.collections]) == ("sample", ["sample"])
     assert client.collection("sample").n_documents == 60
     assert client.fields("sample").fields["year"].n_values == 20
+    assert client.judgements("sample").queries == []
+    collection = service.platform.collection("sample").searcher.collection
+    Judgements(collection).replace([JudgedQuery("q", "graph?", {"d001": 2, "gone": 1})])
+    (judged,) = client.judgements("sample").queries
+    assert (judged.id, judged.text, judged.relevant) == ("q", "graph?", {"d001": 2, "gone": 1})
+    assert client.collection("sample").recommenders == []
     assert client.build("sample").status == "running"
     deadline = time.monotonic() + 30
     while (state := client.collection("sample").build).status == "running" and time.monotonic() < deadline:

@@ -49,5 +49,5 @@ def test_the_schema_holds_under_fuzzing(lexical_folder: Path, tmp_path: Path, st
 
         fuzz()
     assert child.poll() is None
-    assert len(tried) == 23, tried
+    assert len(tried) == 24, tried
     assert httpx.get(f"{address}/readyz").status_code == 200

@@ -15,6 +15,7 @@ import httpx
 import orjson
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from facetrail.app.main import create_app
@@ -26,6 +27,7 @@ from facetrail.indexing.collection import Collection
 from facetrail.indexing.event_actions import Actions
 from facetrail.indexing.events import Events
 from facetrail.indexing.events_corpus import read_events
+from facetrail.indexing.judgements import JudgedQuery, Judgements, read_judgements
 from facetrail.indexing.recommenders import fit_closed_forms
 from facetrail.indexing.searcher import Searcher
 
@@ -80,6 +82,10 @@ FACETED = [
 ]
 """For the encoder that reads the facet of a word off its prefix. Documents in pairs of the same words: only facets
 tell the two of a pair apart."""
+FACETED_JUDGED = [
+    JudgedQuery("spectral", "method:spectral result:spectral", {"by-method": 2, "elsewhere": 1}),
+    JudgedQuery("walk", "method:walk result:walk", {"model": 1}),
+]
 
 
 @dataclass
@@ -124,8 +130,8 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 def searchers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Searcher]]:
-    """The sample with words and (hashed) meaning, the sample again with its readers' events, the odd documents with
-    words alone, and documents with facets."""
+    """The sample with words and (hashed) meaning and its judged queries; the sample again, by words alone, with those
+    and its readers' events; the odd documents with words alone, read-only and to be written; documents with facets."""
     shared: Any = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[2] / "conftest.py"))
     encoder = shared.HashEncoder()
     folder = tmp_path_factory.mktemp("page")
@@ -137,11 +143,16 @@ def searchers(
         with Collection.open(folder / "readers", writable=True) as readers:
             Events(readers).put([event for _, event in read_events(sample / "events.jsonl")])
             fit_closed_forms(readers, actions=Actions())
-    build_collection(folder / "odd.jsonl", folder / "odd", config=BuildConfig(modes=("lexical",)))
+        judged = read_judgements(sample / "queries.jsonl", sample / "qrels" / "test.tsv").queries
+    for name in ("odd", "growing"):
+        build_collection(folder / "odd.jsonl", folder / name, config=BuildConfig(modes=("lexical",)))
     facets = shared.FacetHashEncoder()
     build_collection(folder / "faceted.jsonl", folder / "faceted", config=BuildConfig(), encoder=facets)
-    encoders = {"sample": encoder, "odd": None, "readers": None, "faceted": facets}
-    opened = {name: Searcher.open(folder / name, encoder=e) for name, e in encoders.items()}
+    for name, queries in (("sample", judged), ("readers", judged), ("faceted", FACETED_JUDGED)):
+        with Collection.open(folder / name, writable=True) as collection:
+            Judgements(collection).replace(queries)
+    encoders = {"sample": encoder, "odd": None, "readers": None, "faceted": facets, "growing": None}
+    opened = {n: Searcher.open(folder / n, encoder=e, writable=n == "growing") for n, e in encoders.items()}
     yield opened
     for searcher in opened.values():
         searcher.close()
@@ -190,6 +201,23 @@ def site(serve: Serve) -> Site:
 def faceted(serve: Serve) -> Site:
     """Documents with facets, and behind them the sample, which has none."""
     return serve("faceted", "sample")
+
+
+@pytest.fixture(scope="session")
+def barriers() -> Callable[[Page], list[str]]:
+    """What axe-core finds on a page that keeps somebody out: its serious and critical violations, each with a place."""
+    axe = Axe()
+
+    def find(page: Page) -> list[str]:
+        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        return [
+            f"{rule['id']}: {node['target']} {node['failureSummary']}"
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+            for node in rule["nodes"]
+        ]
+
+    return find
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def cards(page: Page) -> list[str]:
 
 
 def test_an_answer_with_citations_that_lead_to_what_they_quote(
-    open_page: Any, talking: Any, server: ScriptedServer
+    open_page: Any, talking: Any, server: ScriptedServer, barriers: Any
 ) -> None:
     server.says = ["Accuracy of graph networks", " falls with many layers [1]. Whales", " sing [9]. Many graph layers."]
     body = {"question": QUESTION, "limit": 5}
@@ -83,6 +83,9 @@ def test_an_answer_with_citations_that_lead_to_what_they_quote(
     legend = page.get_by_role("list", name="Legend").get_by_role("listitem")
     expect(legend).to_have_count(3)
     expect(page.get_by_text("Written by scripted, on another server")).to_contain_text(said["model"]["limits"])
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert barriers(page) == []
     cited = said["citations"][0]
     answer(page).get_by_role("button", name=f"Passage 1: {cited['title']}").first.click()
     card = page.locator("#answer article.hit").first

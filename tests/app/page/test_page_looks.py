@@ -46,6 +46,10 @@ STATES = {
     "for a user": "/?view=recommend&user=reader-01&collection=readers",
     "for likes": "/?" + urlencode({"view": "recommend", "history": '["gl-013", "<b>"]', "collection": "readers"}),
     "unfitted": "/?view=recommend&history=[]",
+    "comparison": "/?view=evaluate&a=lexical&b=hybrid&at=q02",
+    "nothing compared yet": "/?view=evaluate",
+    "nothing judged": "/?view=evaluate&collection=odd",
+    "collections": "/?view=collections",
     "nothing": "/?" + urlencode({"q": "xylophone", "mode": "lexical", "filter": '{"topic":"cardiology"}'}),
 }
 
@@ -55,12 +59,16 @@ FACETED = {
     "own weights": "/?q=method:spectral+result:spectral&mode=facet",
     "no weights": "/?q=method:spectral+result:spectral",
     "similar by": "/?q=graph&like=model&by=method",
+    "compared by facets": "/?view=evaluate&at=spectral&a=facet&b=facet;method:0.8,result:0.2",
     "unused": "/?q=graph&mode=lexical",
     "unknown": "/?q=graph&facets=colour:1",
 }
+EVERY_VIEW = frozenset({"hits", "similar", "for a user", "comparison", "collections", "weights", "similar by"})
+"""And asking, which another module does."""
 SETTLED = """() => document.querySelector('#filters > *, #weights > *, .asking')
-  && !document.querySelector('[aria-busy]')
-  && document.querySelector('.asking #about:not(:empty), .whom .about:not(:empty), article.hit, .problem, .nothing')"""
+  && !document.querySelector('[aria-busy]') && !document.querySelector('p:not([hidden]) > progress')
+  && document.querySelector('.asking #about:not(:empty), .whom .about:not(:empty), article.hit, .problem, .nothing, '
+    + '.evaluation .about:not(:empty), .card')"""
 
 
 def unfold(page: Page) -> None:
@@ -71,11 +79,13 @@ def unfold(page: Page) -> None:
     )
 
 
-def visits(open_page: Any, site: Any, faceted: Any, **options: Any) -> Iterator[tuple[Page, str]]:
-    """Every state of the page, unfolded, over both services."""
+def visits(
+    open_page: Any, site: Any, faceted: Any, names: frozenset[str] = frozenset({*STATES, *FACETED}), **options: Any
+) -> Iterator[tuple[Page, str]]:
+    """The named states of the page, unfolded, over both services."""
     for at, states in ((site, STATES), (faceted, FACETED)):
         page = open_page("/", at=at, **options)
-        for path in states.values():
+        for path in (path for name, path in states.items() if name in names):
             page.goto(path)
             unfold(page)
             yield page, path
@@ -108,6 +118,25 @@ def test_nothing_sticks_out_sideways(open_page: Any, site: Any, faceted: Any, si
             fold.click()
             expect(form).to_be_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth") <= size[0], path
+
+
+@pytest.mark.parametrize(
+    "look",
+    [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}],
+    ids=["light", "dark", "narrow"],
+)
+def test_no_view_keeps_anybody_out(
+    open_page: Any, site: Any, faceted: Any, barriers: Any, look: dict[str, Any]
+) -> None:
+    for page, path in visits(open_page, site, faceted, EVERY_VIEW, **look):
+        assert barriers(page) == [], path
+
+
+def test_a_barrier_would_be_found(open_page: Any, barriers: Any) -> None:
+    page = open_page("/?view=collections")
+    expect(page.get_by_role("article")).to_have_count(3)
+    page.evaluate("() => document.querySelector('.card').append(document.createElement('button'))")
+    assert [one.split(":")[0] for one in barriers(page)] == ["button-name"]
 
 
 def test_a_whole_search_without_a_mouse(open_page: Any) -> None:
