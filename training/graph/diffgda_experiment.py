@@ -2,13 +2,14 @@
 
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from facetrail.eval.experiments import graph_pictures
 from facetrail.eval.experiments.graph_plan import GraphExperiment, read_graph_experiment
 from facetrail.eval.experiments.graph_result import PartScores
-from facetrail.training.graph.diffgda import report_figures
+from facetrail.training.graph.diffgda import Evolution, report_figures
 from facetrail.training.graph.diffgda_probe import probe_auc
 from facetrail.training.graph.experiment import Done, run_experiment
 
@@ -18,19 +19,27 @@ def run(
 ) -> dict[str, Any]:
     """Fits, judges and writes one result a part (a smoke run: into `out`); → what the command prints."""
     plan = read_graph_experiment("diffgda")
-    return run_experiment(plan, data, out, smoke=smoke, seeds=seeds, resume=resume, figures=_figures, draw=_draw)
+    figures = _Figures()
+    return run_experiment(plan, data, out, smoke=smoke, seeds=seeds, resume=resume, figures=figures, draw=_draw)
 
 
-def _figures(done: Done) -> dict[str, Any]:
+class _Figures:
     """What became of the source, where the arm evolves it; untouched nodes keep labels and edges."""
-    evolution = done.adapter.evolution
-    if evolution is None:
-        return {}
-    rng = np.random.default_rng([done.adapter.recipe.seed, 1])
-    auc = probe_auc(evolution.before, evolution.evolved.graph, evolution.nodes, done.read, rng)
-    return {
-        "evolved": {"label_kept": 1.0, "edge_overlap": 1.0, **report_figures(evolution.report), "probe_auc": auc},
-    }
+
+    def __init__(self) -> None:
+        self._probed: WeakKeyDictionary[Evolution, float] = WeakKeyDictionary()
+
+    def __call__(self, done: Done) -> dict[str, Any]:
+        evolution = done.adapter.evolution
+        if evolution is None:
+            return {}
+        if evolution not in self._probed:  # arms share evolutions
+            rng = np.random.default_rng([done.adapter.recipe.seed, 1])
+            graphs = (evolution.before, evolution.evolved.graph)
+            self._probed[evolution] = probe_auc(*graphs, evolution.nodes, done.read, rng)
+        report = report_figures(evolution.report)
+        auc = self._probed[evolution]
+        return {"evolved": {"label_kept": 1.0, "edge_overlap": 1.0, **report, "probe_auc": auc}}
 
 
 def _draw(plan: GraphExperiment, part: str, scores: PartScores, folder: Path) -> None:

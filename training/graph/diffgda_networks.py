@@ -19,6 +19,7 @@ from facetrail.training.tracking import Tracker
 
 _NETWORK_LR = 2e-3
 _NETWORK_KEYS = {"features", "svd_dim", "n_nodes", "label_scale", "start", "network_steps", "network_batch", "seed"}
+_EVOLUTION_KEYS = {*DiffusionConfig.model_fields, "features", "svd_dim", "replacement", "seed"}
 
 
 class DiffgdaRecipe(MmdRecipe, DiffusionConfig):
@@ -79,6 +80,11 @@ def fit_networks(
 def networks_name(recipe: DiffgdaRecipe) -> str:
     """Equal for recipes whose networks are equal on equal graphs, so that fits can share them."""
     return sha256(recipe.model_dump_json(include=_NETWORK_KEYS).encode()).hexdigest()[:12]
+
+
+def evolution_name(recipe: DiffgdaRecipe) -> str:
+    """Equal for recipes that make one graph of equal graphs, whatever classifier they then fit on it."""
+    return sha256(recipe.model_dump_json(include=_EVOLUTION_KEYS).encode()).hexdigest()[:12]
 
 
 def own_rng(recipe: DiffgdaRecipe, purpose: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -28,7 +28,7 @@ from facetrail.models.graph.adapted import AdaptedModel
 from facetrail.models.graph.graph_data import GraphData
 from facetrail.training.graph.adalign import distance_before_and_after
 from facetrail.training.graph.adapt import Fitted
-from facetrail.training.graph.methods import DomainAdapter, method_recipe
+from facetrail.training.graph.methods import DomainAdapter, Shared, method_recipe
 from facetrail.training.run_folder import open_run
 
 PICTURES = "pictures"
@@ -92,6 +92,8 @@ class _Course:
     def __init__(self, plan: GraphExperiment, data: Path, out: Path, figures: Figures) -> None:
         self._plan, self._out, self._figures = plan, out, figures
         self._graph = cache(lambda name: load_known(name, data))
+        # The arms of a task and seed follow each other; what they share is dropped with the last of them.
+        self._shared = lru_cache(1)(lambda task, seed: Shared(out / _NETWORKS / _slug(task)))
 
     def unit(self, part: GraphPart, arm: str, task: str, seed: int) -> dict[str, Any]:
         """The scores of one unit, from its file if it has been done."""
@@ -116,8 +118,7 @@ class _Course:
         if labelled.y is None:
             raise InvalidInput(f"the target of {task} has no labels to judge by; choose another graph")
         target, adapter, recorded = labelled.unlabelled(), DomainAdapter(recipe), _Recorded(recipe.trace_every)
-        networks = self._out / _NETWORKS / _slug(task)
-        model = adapter.fit(source, target, folder=folder, tracker=recorded, networks=networks)
+        model = adapter.fit(source, target, folder=folder, tracker=recorded, shared=self._shared(task, seed))
         read = model.svd.apply(target) if model.svd is not None else target
         return {
             **_scores(adapter.fitted, model, target, labelled),

@@ -1,7 +1,7 @@
 """The methods of graph adaptation: what each has for a recipe, and what it adds to training on the source."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from facetrail.training.graph.adalign import AdalignRecipe, SpectralAlignment
 from facetrail.training.graph.adapt import Fitted, fit
 from facetrail.training.graph.alignment import AdversarialAlignment, Alignment, MmdAlignment
 from facetrail.training.graph.diffgda import Evolution, evolve
-from facetrail.training.graph.diffgda_networks import DiffgdaRecipe, networks_name
+from facetrail.training.graph.diffgda_networks import DiffgdaRecipe, evolution_name, networks_name
 from facetrail.training.graph.recipe import AdaptRecipe, AdversarialRecipe, MmdRecipe
 from facetrail.training.loop import Recorder
 
@@ -53,6 +53,24 @@ def method_recipe(name: str, overrides: tuple[str, ...] = ()) -> AdaptRecipe:
     return read_recipe(DEFAULTS, method.recipe, (f"method={name}", *method.preset, *overrides))
 
 
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What fits on one pair of graphs have in common; for another pair or device, make another."""
+
+    networks: Path
+    """Folder of the networks of evolutions."""
+    coordinates: dict[int, JointSvd] = field(default_factory=dict)
+    """Width asked for → SVD of the pair."""
+    evolutions: dict[str, Evolution] = field(default_factory=dict)
+    """`evolution_name` → what became of the source."""
+
+    def svd(self, source: GraphData, target: GraphData, dim: int) -> JointSvd:
+        """Of the pair, made once."""
+        if dim not in self.coordinates:
+            self.coordinates[dim] = JointSvd.of(source, target, dim)
+        return self.coordinates[dim]
+
+
 class DomainAdapter:
     """Fits the classifier of a recipe: features first, then the method."""
 
@@ -75,19 +93,19 @@ class DomainAdapter:
         tracker: Recorder | None = None,
         resume: bool = False,
         device: str = "cpu",
-        networks: Path | None = None,
+        shared: Shared | None = None,
     ) -> AdaptedModel:
         """The classifier under the recipe's selection; the rest of the fit stands in `fitted` and `evolution`.
 
-        networks: a folder in which fits on one pair of graphs share the networks of their evolution; None: each its
-        own. Otherwise as `adapt.fit`.
+        shared: by fits on this pair of graphs; None: each makes its own. Otherwise as `adapt.fit`.
         """
         check_pair(source, target)
         if self.recipe.features == "svd":
-            self._svd = JointSvd.of(source, target, self.recipe.svd_dim)
+            made = shared.svd if shared is not None else JointSvd.of
+            self._svd = made(source, target, self.recipe.svd_dim)
             source, target = self._svd.apply(source), self._svd.apply(target)
         if self._method.evolve is not None:
-            self.evolution = self._evolved(source, target, folder, resume, device, networks)
+            self.evolution = self._evolved(source, target, folder, resume, device, shared)
             source = self.evolution.evolved.graph
         align = self._method.align(self.recipe, device) if self._method.align is not None else None
         self.fitted: Fitted = fit(
@@ -102,11 +120,17 @@ class DomainAdapter:
         folder: Path | None,
         resume: bool,
         device: str,
-        networks: Path | None,
+        shared: Shared | None,
     ) -> Evolution:
         assert self._method.evolve is not None
         assert isinstance(self.recipe, DiffgdaRecipe)
-        place = folder / EVOLUTION_FOLDER if folder is not None else None
-        if networks is not None:
-            place, resume = networks / networks_name(self.recipe), True
-        return self._method.evolve(source, target, self.recipe, folder=place, resume=resume, device=device)
+        if shared is None:
+            place = folder / EVOLUTION_FOLDER if folder is not None else None
+            return self._method.evolve(source, target, self.recipe, folder=place, resume=resume, device=device)
+        name = evolution_name(self.recipe)
+        if name not in shared.evolutions:
+            place = shared.networks / networks_name(self.recipe)
+            shared.evolutions[name] = self._method.evolve(
+                source, target, self.recipe, folder=place, resume=True, device=device
+            )
+        return shared.evolutions[name]

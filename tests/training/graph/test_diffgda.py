@@ -21,10 +21,10 @@ from facetrail.training.graph import diffgda_experiment
 from facetrail.training.graph.adapt import Fitted
 from facetrail.training.graph.command import train
 from facetrail.training.graph.diffgda import Evolution, evolve
-from facetrail.training.graph.diffgda_networks import DiffgdaRecipe, networks_name
+from facetrail.training.graph.diffgda_networks import DiffgdaRecipe, evolution_name, networks_name
 from facetrail.training.graph.diffgda_probe import probe_auc
 from facetrail.training.graph.diffgda_ratio import DomainSide, domain_auc, fit_ratio
-from facetrail.training.graph.methods import DomainAdapter, method_recipe
+from facetrail.training.graph.methods import DomainAdapter, Shared, method_recipe
 
 Pair = tuple[GraphData, GraphData]
 SMALL = ("dim=8", "n_layers=1", "k_source=1", "k_target=1", "epochs=6", "trace_every=3", "checkpoint_every=6")
@@ -133,10 +133,10 @@ def test_the_ratio_is_that_of_the_densities(monkeypatch: pytest.MonkeyPatch):
 def test_networks_are_shared_by_fits_whose_networks_are_equal(pair: Pair, tmp_path: Path):
     assert networks_name(recipe()) == networks_name(recipe("guidance=2", "weight=0", "share=0.1"))
     assert networks_name(recipe()) != networks_name(recipe("seed=1"))
-    first = fitted(pair, "guidance=0", networks=tmp_path)
+    first = fitted(pair, "guidance=0", shared=Shared(tmp_path))
     (folder,) = tmp_path.iterdir()
     stamp = {file: file.stat().st_mtime_ns for file in folder.glob("checkpoints/*/*")}
-    second = fitted(pair, networks=tmp_path)
+    second = fitted(pair, shared=Shared(tmp_path))
     assert {file: file.stat().st_mtime_ns for file in folder.glob("checkpoints/*/*")} == stamp
     alone = fitted(pair)
     assert second.evolution is not None
@@ -144,6 +144,20 @@ def test_networks_are_shared_by_fits_whose_networks_are_equal(pair: Pair, tmp_pa
     assert first.evolution is not None
     assert same_graph(second.evolution.evolved.graph, alone.evolution.evolved.graph)
     assert not same_graph(second.evolution.evolved.graph, first.evolution.evolved.graph)
+
+
+def test_one_evolution_serves_every_classifier_and_changes_none(pair: Pair, tmp_path: Path):
+    """Arms that differ in the loss or in k alone; the coordinates are shared too."""
+    shared, svd = Shared(tmp_path), ("features=svd", "svd_dim=4")
+    first = fitted(pair, *svd, "weight=0", shared=shared)
+    second = fitted(pair, *svd, "k_source=2", shared=shared)
+    assert second.evolution is first.evolution
+    assert equal(second.fitted, fitted(pair, *svd, "k_source=2").fitted)
+    assert not equal(second.fitted, first.fitted)
+    assert (len(shared.coordinates), len(shared.evolutions)) == (1, 1)
+    others = ("guidance=2", "replacement=random", "share=0.3", "reverse_steps=4", "seed=1", "label_scale=2")
+    names = {evolution_name(recipe(*more)) for more in ((), *((one,) for one in others))}
+    assert len(names) == len(others) + 1, "whatever changes the graph makes another evolution"
 
 
 def moved(found: Evolution, pair: Pair) -> float:
@@ -224,7 +238,7 @@ def test_the_command_reports_the_evolution_and_keeps_the_graph(pair: Pair, tmp_p
 
 
 def few(plan: GraphExperiment) -> GraphExperiment:
-    arms = ("no diffusion, MMD", "w=0, MMD", "w=1, MMD", "random nodes, MMD")
+    arms = ("no diffusion, MMD", "w=0, MMD", "w=1", "w=1, MMD", "random nodes, MMD")
     demands = plan.parts["citation"].demands
     part = plan.parts["citation"].model_copy(
         update={"arms": arms, "compared": (("w=1, MMD", "no diffusion, MMD"),), "demands": demands}
@@ -259,6 +273,13 @@ def test_a_small_run_writes_evidence_and_pictures(data_folder: Path, tmp_path: P
     pytest.importorskip("sklearn")
     plan = few(read_graph_experiment("diffgda"))
     monkeypatch.setattr(diffgda_experiment, "read_graph_experiment", lambda _: plan)
+    probed: list[np.ndarray] = []
+
+    def counted(before: GraphData, after: GraphData, *more: Any) -> float:
+        probed.append(after.x)
+        return probe_auc(before, after, *more)
+
+    monkeypatch.setattr(diffgda_experiment, "probe_auc", counted)
     out = tmp_path / "run"
     diffgda_experiment.run(data_folder, out, smoke=True)
     written = read_result(out / "diffgda.json")
@@ -270,6 +291,7 @@ def test_a_small_run_writes_evidence_and_pictures(data_folder: Path, tmp_path: P
     pictures = {file.name for file in (out / "pictures").iterdir()}
     assert pictures == {f"citation_{name}.png" for name in ("arms", "tasks", "likeness")}
     assert len(list((out / "networks").glob("*/*"))) == 1, "arms share their networks"
+    assert len(probed) == 4, "each evolved graph is probed once"
 
 
 @pytest.mark.parametrize(("guided", "met"), [(0.88, True), (0.95, False)])
