@@ -1,40 +1,112 @@
 """The README keeps its word: its commands run, its table of commands is whole, its figures are those on disk."""
 
+import contextlib
+import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from facetrail.app.cli import COMMANDS
+from facetrail.app.cli import COMMANDS, app
+from facetrail.eval.benchmarks.service import free_port
 from facetrail.eval.tables import all_results, replace_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.timeout(900)
-def test_every_command_that_is_marked_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"<!-- run -->\n```sh\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) >= 2
-    # A newcomer pastes block after block into one shell.
-    script = "set -eu\n" + "\n".join(blocks)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+BLOCKS = re.findall(r"(<!-- run -->\n)?```(sh|python)\n(.*?)```", README, flags=re.DOTALL)
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def run(script: str, folder: Path, timeout: float) -> str:
+    """What a shell prints; its last errors where it fails."""
     done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=880,  # two dozen commands, each a process of its own
-        check=False,
-    )
+        ["bash", "-c", f"set -eu\n{script}"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
+        timeout=timeout, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "My own note" in done.stdout
-    assert "every file is as it was written" in done.stdout
-    assert (tmp_path / "report.html").stat().st_size > 10_000
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def pasted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder after every marked block, pasted one after the other into one shell, and what they printed."""
+    folder = tmp_path_factory.mktemp("readme")
+    script = "\n".join(text for is_run, _, text in BLOCKS if is_run)
+    return folder, run(script, folder, 880)  # two dozen commands, each a process of its own
+
+
+@pytest.mark.timeout(900)
+def test_every_command_that_is_marked_runs(pasted: tuple[Path, str]) -> None:
+    folder, printed = pasted
+    assert "My own note" in printed
+    assert "every file is as it was written" in printed
+    assert (folder / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.timeout(900)
+def test_the_service_and_both_python_blocks_answer_as_shown(pasted: tuple[Path, str]) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl, which the README's block calls")
+    folder, _ = pasted
+    serving = next(text for _, _, text in BLOCKS if "facetrail serve papers" in text)
+    port = free_port()
+    first, *asked = without_comments(serving)
+    patient = {**ENVIRONMENT, "FACETRAIL_LANGUAGE_TIMEOUT": "120"}  # other tests run beside this one
+    child = subprocess.Popen([*shlex.split(first), "--port", str(port)], cwd=folder, env=patient)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/readyz", child)
+        answers = run("\n".join(f"{line}; echo" for line in asked).replace(":8000", f":{port}"), folder, 120)
+        assert [len(json.loads(line)["hits"]) for line in answers.splitlines()] == [3, 10]
+        python = "\n".join(text for _, language, text in BLOCKS if language == "python").replace(":8000", f":{port}")
+        printed = run(f"{shlex.quote(sys.executable)} - <<'END'\n{python}\nEND", folder, 300).splitlines()
+        assert len(printed) >= 5  # three hits, an id, an answer
+        assert printed[3] == json.loads(answers.splitlines()[0])["hits"][0]["id"]
+    finally:
+        child.terminate()
+        child.wait(30)
+
+
+def without_comments(block: str) -> list[str]:
+    """The commands of a block, each on one line."""
+    joined = block.replace("\\\n", " ")
+    return [line.partition(" # ")[0].strip() for line in joined.splitlines() if line.strip()]
+
+
+def wait_for(url: str, child: "subprocess.Popen[bytes]") -> None:
+    """Until a service is ready."""
+    for _ in range(600):
+        assert child.poll() is None, "the service has stopped"
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.2)
+    raise AssertionError("the service is not ready after two minutes")
+
+
+OTHERS = [line for is_run, _, text in BLOCKS if not is_run for line in without_comments(text) if "facetrail " in line]
+
+
+@pytest.mark.parametrize("line", [line for line in OTHERS if line.startswith("facetrail ")])
+def test_every_other_command_is_understood(line: str) -> None:
+    """They need research data or hours; their options are read, and their experiments have smoke tests."""
+    command, words = get_command(app), shlex.split(line)[1:]
+    while hasattr(command, "get_command"):
+        command = command.get_command(None, words.pop(0))
+        assert command is not None, line
+    command.make_context(command.name, words)  # raises where an option is unknown or one is missing
 
 
 def test_the_two_first_commands_exist() -> None:
