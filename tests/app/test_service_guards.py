@@ -281,5 +281,5 @@ def test_the_description_is_complete() -> None:
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]
                 assert schema["$ref"].split("/")[-1] in document["components"]["schemas"]
-    assert n_operations == 23
+    assert n_operations == 24
     assert document["components"]["schemas"]["SearchBody"]["examples"]

@@ -1,6 +1,8 @@
 """The baselines' benchmark in small: every row is measured, its memory is its own, and a missed figure is told."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,6 @@ from facetrail.eval.benchmarks.recommend_baselines import (
     RANKED,
     REPRODUCED,
     ROWS,
-    costed,
     judged,
     measured,
     write,
@@ -55,9 +56,15 @@ def test_every_row_is_measured(split: Split, row: str) -> None:
 
 @linux
 def test_memory_is_that_of_the_fit_whatever_was_held_before() -> None:
-    np.ones(2**25)  # 256 MiB, given back
-    _, cost = costed(lambda: np.ones(2**23))
-    assert 60 < cost.mib < 80
+    code = (
+        "import numpy as np\n"
+        "from facetrail.eval.benchmarks.recommend_baselines import costed\n"
+        "np.ones(2**25)\n"  # 256 MiB, given back
+        "print(costed(lambda: np.ones(2**23))[1].mib)"
+    )
+    # In a process of its own, as every row is measured: one that has run other tests may hold memory to give again.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 60 < float(done.stdout) < 80
 
 
 def test_a_figure_that_is_not_reproduced_is_told_and_published_rows_stand_beside_ours(tmp_path: Path) -> None:
