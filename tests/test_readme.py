@@ -1,6 +1,5 @@
 """The README keeps its word: its commands run, its table of commands is whole, its figures are those on disk."""
 
-import contextlib
 import json
 import os
 import re
@@ -8,15 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 from facetrail.app.cli import COMMANDS, app
-from facetrail.eval.benchmarks.service import free_port
+from facetrail.eval.benchmarks.service import free_port, running
 from facetrail.eval.tables import all_results, replace_figures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,26 +55,25 @@ def test_every_command_that_is_marked_runs(pasted: tuple[Path, str]) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_service_and_both_python_blocks_answer_as_shown(pasted: tuple[Path, str]) -> None:
+def test_the_service_and_both_python_blocks_answer_as_shown(
+    pasted: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if shutil.which("curl") is None:
         pytest.skip("needs curl, which the README's block calls")
     folder, _ = pasted
     serving = next(text for _, _, text in BLOCKS if "facetrail serve papers" in text)
     port = free_port()
     first, *asked = without_comments(serving)
-    patient = {**ENVIRONMENT, "FACETRAIL_LANGUAGE_TIMEOUT": "120"}  # other tests run beside this one
-    child = subprocess.Popen([*shlex.split(first), "--port", str(port)], cwd=folder, env=patient)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/readyz", child)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", ENVIRONMENT["PATH"])
+    monkeypatch.setenv("FACETRAIL_LANGUAGE_TIMEOUT", "120")  # other tests run beside this one
+    with running([*shlex.split(first), "--port", str(port)], port):
         answers = run("\n".join(f"{line}; echo" for line in asked).replace(":8000", f":{port}"), folder, 120)
         assert [len(json.loads(line)["hits"]) for line in answers.splitlines()] == [3, 10]
         python = "\n".join(text for _, language, text in BLOCKS if language == "python").replace(":8000", f":{port}")
         printed = run(f"{shlex.quote(sys.executable)} - <<'END'\n{python}\nEND", folder, 300).splitlines()
         assert len(printed) >= 5  # three hits, an id, an answer
         assert printed[3] == json.loads(answers.splitlines()[0])["hits"][0]["id"]
-    finally:
-        child.terminate()
-        child.wait(30)
 
 
 def without_comments(block: str) -> list[str]:
@@ -86,17 +82,7 @@ def without_comments(block: str) -> list[str]:
     return [line.partition(" # ")[0].strip() for line in joined.splitlines() if line.strip()]
 
 
-def wait_for(url: str, child: "subprocess.Popen[bytes]") -> None:
-    """Until a service is ready."""
-    for _ in range(600):
-        assert child.poll() is None, "the service has stopped"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return
-        time.sleep(0.2)
-    raise AssertionError("the service is not ready after two minutes")
-
-
-OTHERS = [line for is_run, _, text in BLOCKS if not is_run for line in without_comments(text) if "facetrail " in line]
+OTHERS = [line for is_run, _, text in BLOCKS if not is_run for line in without_comments(text)]
 
 
 @pytest.mark.parametrize("line", [line for line in OTHERS if line.startswith("facetrail ")])

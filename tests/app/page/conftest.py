@@ -22,6 +22,7 @@ from facetrail.app.main import create_app
 from facetrail.app.platform import Platform
 from facetrail.app.serve import server_config
 from facetrail.app.settings import Settings
+from facetrail.eval.benchmarks.page import BROWSERS
 from facetrail.indexing.build import BuildConfig, build_collection
 from facetrail.indexing.collection import Collection
 from facetrail.indexing.event_actions import Actions
@@ -31,7 +32,6 @@ from facetrail.indexing.judgements import JudgedQuery, Judgements, read_judgemen
 from facetrail.indexing.recommenders import fit_closed_forms
 from facetrail.indexing.searcher import Searcher
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
     "--headless",
     "--no-sandbox",
