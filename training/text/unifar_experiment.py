@@ -85,7 +85,8 @@ def run_units(
     path = write(
         experiment, judged, probed, course.sets,
         command=f"facetrail experiment {experiment.name} --data DATA --out RUN --seeds {len(chosen)}",
-        data=prepared.training.hashes, notes=_notes(recipe), folder=out if smoke else None, pictures=course.pictures,
+        data=prepared.training.hashes, notes=_notes(recipe, units), folder=out if smoke else None,
+        pictures=course.pictures,
     )  # fmt: skip
     course.draw_curves(units, chosen)
     return {
@@ -262,11 +263,13 @@ def _slug(name: str) -> str:
     return name.replace("/", "-").replace(" ", "-")
 
 
-def _notes(recipe: UnifarRecipe) -> str:
+def _notes(recipe: UnifarRecipe, units: Sequence[Unit]) -> str:
+    two = [unit.name for unit in units if len(unit.configs) > 1]
+    halves = f" {', '.join(two)} has half of the steps for each of its two models." if two else ""
     return (
         f"Every trained arm: {recipe.fit.steps} steps of {recipe.batch} pairs with one hard negative each, the top "
         f"{recipe.unifar.trained_layers} layers (arms named U/head: the head alone, over frozen layers); texts cut at "
         f"{recipe.document_tokens} tokens (documents) and {recipe.question_tokens} (questions) in training and in "
-        "evaluation alike; weights averaged with the start by the share that is best on development sets. C has half "
-        "of the steps for each of its two models."
+        "evaluation alike; weights averaged with the start by the share that is best on development sets."
+        f"{halves}"
     )
