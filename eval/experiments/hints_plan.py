@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from facetrail.models.language.huggingface import AdapterConfig
+from facetrail.models.language.huggingface import AdapterConfig, Dtype
 from facetrail.models.recommend.hint_prompts import PromptConfig, Slot
 
 PLAN_FILE = Path(__file__).with_name("hints.toml")
@@ -87,6 +87,8 @@ class HintsExperiment(_Closed):
     seeds: tuple[int, ...] = Field(min_length=1)
     language_model: str
     """`smollm2`, a folder of transformers, or `tiny` for a run that only shows that everything runs."""
+    dtype: Dtype = "float32"
+    """Of the language model's frozen weights. The adapter's are float32."""
     n_test: int = Field(ge=2)
     """Rows of test that every arm of a language model scores, drawn once, evenly over users."""
     n_validation: int = Field(ge=2)

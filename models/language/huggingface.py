@@ -190,7 +190,17 @@ def open_network(folder: Path, *, dtype: Dtype, device: str) -> tuple[Any, Huggi
         raise InvalidInput(f"{folder} cannot be opened as a causal language model: {_first_line(error)}") from error
     except (OSError, SafetensorError) as error:
         raise Damaged(f"{folder} is incomplete or unreadable ({_first_line(error)}); copy the folder again") from error
+    if (output := model.get_output_embeddings()) is not None:
+        output.register_forward_pre_hook(_contiguous)
     return model.eval().to(device), HuggingFaceTokenizer(tokenizer)
+
+
+def _contiguous(_: Any, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The last states of a batch are a view with gaps, for which torch copies a frozen output matrix for each row.
+
+    `contiguous()` would not do: it leaves the strides of one row as they are, and torch looks at the strides.
+    """
+    return tuple(part.clone(memory_format=torch.contiguous_format) for part in states)
 
 
 @contextmanager

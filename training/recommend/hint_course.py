@@ -208,7 +208,9 @@ class HintCourse:
         name = self._plan.language_model
         if name != TINY:
             adapter = self._plan.adapter.model_copy(update={"seed": seed})
-            policy = LocalPolicy.open(base_folder(name), adapter=adapter, device=str(self._device), name=name)
+            policy = LocalPolicy.open(
+                base_folder(name), adapter=adapter, dtype=self._plan.dtype, device=str(self._device), name=name
+            )
             return policy, texts(TokenCounts.of(policy))
         found = texts(TokenCounts.of_words())
         prompts = [prompt for part in found.values() for prompt in part]

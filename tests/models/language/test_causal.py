@@ -49,6 +49,16 @@ def policy(request: pytest.FixtureRequest) -> CausalPolicy:
     return tiny() if request.param == "tiny" else LocalPolicy.open(request.getfixturevalue("llama"))
 
 
+def test_the_output_matrix_is_not_copied_for_the_last_logits(llama: Path):
+    policy = LocalPolicy.open(llama, adapter=AdapterConfig(), dtype="bfloat16")  # torch spares weights that learn
+    n_weights = policy.module.get_output_embeddings().weight.numel()
+    with torch.profiler.profile(record_shapes=True) as seen:
+        policy.score("1+2*3=", ["7", "8"])
+        policy.generate(PROMPTS, 1, sampling=SAMPLING, key=KEY)
+    copied = [np.prod(event.input_shapes[0]) for event in seen.events() if event.name == "aten::copy_"]
+    assert copied and max(copied) < n_weights
+
+
 def batch(policy: CausalPolicy, rollouts: list[Rollout], *, padding: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     prompts = {prompt.prompt_id: policy.tokenizer.encode_prompt(prompt.text) for prompt in PROMPTS}
     left, right = [prompts[one.prompt_id] for one in rollouts], [list(one.completion_ids) for one in rollouts]

@@ -25,8 +25,8 @@ def plan() -> HintsExperiment:
 
 
 def test_the_declared_experiment_holds_the_arms_of_its_claims(plan: HintsExperiment):
-    language, discovery = plan.parts["language"], plan.parts["discovery"]
-    assert {plan.arms[name].slot for name in language.arms if name in plan.arms} == {
+    language, ablation, discovery = (plan.parts[name] for name in ("language", "ablation", "discovery"))
+    assert {plan.arms[name].slot for name in (*language.arms, *ablation.arms) if name in plan.arms} == {
         "none", "all", "all-cut", "random", "frequent", "own", "collaborative", "pidlr", "triples"
     }  # fmt: skip
     assert [(one.a, one.b) for one in language.comparisons] == [
@@ -139,7 +139,7 @@ def test_a_part_and_a_changed_plan_run_by_themselves(tmp_path: Path, capsys: pyt
     kept = read_result(tmp_path / "run" / "hints-discovery.json")
     assert (kept.seeds, "--set tuning.n_shots=4" in kept.command) == ([4], True)
     for wrong, says in (
-        (("--part", "magic"), "choose discovery or language"),
+        (("--part", "magic"), "choose discovery or language or ablation"),
         (("--set", "tuning.hint_dropout=2"), "tuning.hint_dropout: "),
     ):
         code, _, err = asked("other", *wrong)
