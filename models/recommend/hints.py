@@ -7,7 +7,9 @@ everything else is a reconstruction. Ours:
 2. tastes as damped means, and who counts as similar (`hint_statistics`, `similar_users`);
 3. an attribute's vector is relation times tail; a user's is a map of embedding, liked items and their attributes, as
    often as they occur: of all attributes ever met, nearly everybody meets the common ones;
-4. the logit adds the two biases with learned slopes that start at 4, the slope of a probability at one half;
+4. the logit adds the two biases, and the mean taste (the user's own, similar users') of the item's selected
+   attributes, with learned slopes that start at 4, the slope of a probability at one half. Without the tastes' way of
+   their own the network overfits before it learns what they mean (AUC on validation .734 instead of .738);
 5. users' embeddings start at 0 and stay there for users without training rows: until there is more to say of
    somebody, their events decide who is similar.
 
@@ -27,7 +29,7 @@ from facetrail.models.recommend.hint_attention import DualAttention, Selection
 from facetrail.models.recommend.hint_rows import Contexts, HintBatch
 from facetrail.models.recommend.knowledge import Attributes
 
-BIAS_SLOPE = 4.0
+SLOPE = 4.0
 
 
 class HintConfig(BaseModel):
@@ -86,7 +88,8 @@ class HintNetwork(nn.Module):
         self.user_attention = self._attention() if config.user_side else None
         self.hidden, self.out = nn.Linear(5 * dim, dim), nn.Linear(dim, 1)
         self.drop = nn.Dropout(config.dropout)
-        self.slopes = nn.Parameter(torch.full((2,), BIAS_SLOPE))
+        self.slopes = nn.Parameter(torch.full((2,), SLOPE))
+        self.taste_slopes = nn.Parameter(torch.full((2,), SLOPE))
         self._draw(generator)
 
     def forward(
@@ -111,6 +114,8 @@ class HintNetwork(nn.Module):
         hints = [side.vector if side is not None else nothing for side in (of_item, of_user)]
         hidden = torch.relu(self.hidden(torch.cat([user, item, user * item, *hints], dim=-1)))
         logits = self.out(self.drop(hidden)).squeeze(-1) + batch.bias @ self.slopes
+        if of_item is not None:
+            logits = logits + _mean_taste(of_item, batch.item_features) @ self.taste_slopes
         return Discovery(logits, of_item, of_user)
 
     def attribute_vectors(self) -> Tensor:
@@ -169,6 +174,15 @@ class HintNetwork(nn.Module):
             elif name.endswith("bias"):
                 parameter.zero_()
         self.out.weight.mul_(0.1)  # the score starts close to what the biases say
+
+
+def _mean_taste(side: Selection, features: Tensor) -> Tensor:
+    """(b, 2) own and similar users' taste, a mean over the selected attributes; 0 where none is. features: (b, c, F).
+
+    Not weighted by credibility: it falls with the null slot's share, and the slopes would have to learn by how much.
+    """
+    share = side.selected / side.selected.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.einsum("bc,bcf->bf", share, features[..., :2])
 
 
 @torch.no_grad()

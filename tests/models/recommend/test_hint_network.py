@@ -106,6 +106,7 @@ def test_no_value_leaves_a_network_on_ids():
     assert not torch.equal(network(batch).logits, plain(batch).logits)
     for side in (network.item_attention, network.user_attention):
         torch.nn.init.zeros_(side.value.weight)
+    torch.nn.init.zeros_(network.taste_slopes)
     assert torch.equal(network(batch).logits, plain(batch).logits)
 
 
