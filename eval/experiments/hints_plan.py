@@ -26,6 +26,8 @@ class NetworkArm(_Closed):
     """Fields of the network that differ from its recipe's."""
     attributes: Literal["all", "random", "swapped"] = "all"
     """Of the items: their own, a few of them at random, or those of another item."""
+    fake: float = Field(default=0.0, ge=0)
+    """Attributes of other items that every item gets beside its own, as a share of these."""
     labels: Literal["true", "shuffled"] = "true"
     """`shuffled`: permuted inside training, inside validation and inside test, so that there is nothing to learn. Test
     is permuted too: against true labels, even a network that learnt nothing moves with every user's own level."""
@@ -60,6 +62,15 @@ class Bound(_Closed):
     most: float = 1.0
 
 
+class Erosion(_Closed):
+    """What fake attributes cost `a` in AUC at frozen knowledge, beside what they cost `b`. Both: (without, with)."""
+
+    a: tuple[str, str]
+    b: tuple[str, str]
+    most: float
+    """Share of b's loss that a's may be."""
+
+
 class HintsPart(_Closed):
     """One table, in a result of its own. Parts share what has been fitted and scored."""
 
@@ -73,6 +84,7 @@ class HintsPart(_Closed):
     comparisons: tuple[Comparison, ...]
     """One family for Holm's correction, under frozen knowledge."""
     bounds: tuple[Bound, ...] = ()
+    erosions: tuple[Erosion, ...] = ()
 
     @property
     def every_arm(self) -> tuple[str, ...]:
@@ -118,7 +130,8 @@ class HintsExperiment(_Closed):
             raise ValueError("two arms share a name")
         for part in self.parts.values():
             compared = {name for one in part.comparisons for name in (one.a, one.b)} | set(part.blends.values())
-            named = compared | {bound.arm for bound in part.bounds}
+            eroded = {name for one in part.erosions for name in (*one.a, *one.b)}
+            named = compared | eroded | {bound.arm for bound in part.bounds}
             if unknown := sorted(({*part.arms} - known) | (named - {*part.every_arm})):
                 raise ValueError(f"{unknown[0]!r} is not among the arms")
             if part.rows == "all" and (some := sorted({*part.arms} & {*self.arms})):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from facetrail.eval.evidence import ComparisonRow, DataSource, write_result
-from facetrail.eval.experiments.hints_plan import Bound, Comparison, HintsExperiment, HintsPart
+from facetrail.eval.experiments.hints_plan import Bound, Comparison, Erosion, HintsExperiment, HintsPart
 from facetrail.eval.recommend_metrics import Int64Array, auc, user_auc
 from facetrail.eval.significance import holm
 from facetrail.eval.user_significance import AUC, UAUC, UserBootstrap, interval, swap_test, user_test
@@ -69,6 +69,7 @@ def write_hints_result(
         comparisons=[
             *_comparisons(planned, test, arms, plan.n_resamples),
             *(_bound(bound, measures) for bound in planned.bounds),
+            *(_erosion(one, measures) for one in planned.erosions),
         ],
         seeds=seeds,
         meter={"name": "rows of test scored by every arm", "equal_within": 0.0},
@@ -191,4 +192,19 @@ def _bound(bound: Bound, measures: Mapping[str, Mapping[str, Sequence[float]]]) 
         difference=round(reached - bound.least, 6),
         demand=said,
         met=bound.least <= reached <= bound.most,
+    )
+
+
+def _erosion(one: Erosion, measures: Mapping[str, Mapping[str, Sequence[float]]]) -> ComparisonRow:
+    of_a, of_b = (
+        float(np.mean(measures[before]["AUC frozen"]) - np.mean(measures[after]["AUC frozen"]))
+        for before, after in (one.a, one.b)
+    )
+    return ComparisonRow(
+        a=one.a[1],
+        b=one.b[1],
+        measure="loss of AUC frozen to fake attributes",
+        difference=round(of_a - of_b, 6),
+        demand=f"at most {one.most:g} of the other's; {of_a:.4f} and {of_b:.4f}",
+        met=of_a <= one.most * of_b,
     )

@@ -46,7 +46,8 @@ class Ease:
 
     @classmethod
     def _solved(cls, counts: CsrArray, config: EaseConfig) -> "Ease":
-        return cls(counts, ease_weights(counts.toarray(), config.ridge).astype(np.float32), config)
+        # A product with sparse rows reads B by rows, and would first copy all of it from any other order.
+        return cls(counts, ease_weights(counts.toarray(), config.ridge).astype(np.float32, order="C"), config)
 
     @property
     def name(self) -> str:

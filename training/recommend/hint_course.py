@@ -77,7 +77,7 @@ class HintCourse:
             return
         arm, start = self._plan.networks[name], time.process_time()
         material = controlled(self._material, arm, n_plain=self._plan.prompt.n_plain, seed=seed)
-        is_plain = (arm.attributes, arm.labels) == ("all", "true")
+        is_plain = (arm.attributes, arm.fake, arm.labels) == ("all", 0, "true")
         network = self._network(arm.network, seed) if is_plain else self._fitted(material, arm.network, seed)
         fitted = time.process_time()
 

@@ -1,6 +1,7 @@
 """What the experiment on hints is run on: the pair-wise split of MovieLens 1M, or a made-up miniature of it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def controlled(material: HintMaterial, arm: NetworkArm, *, n_plain: int, seed: i
         lists = [np.sort(rng.choice(one, min(n_plain, len(one)), replace=False)) for one in lists]
     elif arm.attributes == "swapped":
         lists = [lists[other] for other in _elsewhere(len(lists), rng)]
+    if arm.fake:
+        lists = _with_fakes(lists, arm.fake, rng)
     if arm.labels == "shuffled":
         train, validation, test = (
             replace(part, labels=rng.permutation(part.labels)) for part in (rows.train, rows.validation, rows.test)
@@ -70,6 +73,18 @@ def controlled(material: HintMaterial, arm: NetworkArm, *, n_plain: int, seed: i
     starts = np.cumsum([0, *map(len, lists)]).astype(np.int64)
     held = replace(attributes, starts=starts, rows=np.concatenate([*lists, np.empty(0, np.int64)]))
     return replace(material, rows=rows, attributes=held)
+
+
+def _with_fakes(lists: Sequence[Ints], share: float, rng: np.random.Generator) -> list[Ints]:
+    """Every list with attributes of others added, each as likely as it is frequent: no rarity betrays it."""
+    pool = np.concatenate([*lists, np.empty(0, np.int64)])
+    wider = []
+    for own in lists:
+        others = pool[~np.isin(pool, own)]
+        drawn = rng.permutation(others)[: 20 * len(own)]  # enough to find so many different ones among
+        distinct = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+        wider.append(np.sort(np.concatenate([own, distinct[: math.ceil(share * len(own))]])))
+    return wider
 
 
 def _elsewhere(n: int, rng: np.random.Generator) -> list[int]:

@@ -34,6 +34,12 @@ def test_an_endless_ridge_ranks_by_co_occurrence() -> None:
     np.testing.assert_allclose(ease.scores([np.array([3])])[0] * 1e9, counts[3], rtol=1e-4, atol=1e-4)
 
 
+def test_a_fit_keeps_the_weights_in_the_order_that_scoring_reads() -> None:
+    fitted = Ease.fit(EVENTS, CONFIG)
+    assert fitted.weights.flags.c_contiguous  # or each request would copy all of them
+    assert fitted.updated(added=EVENTS, removed=EVENTS).weights.flags.c_contiguous
+
+
 def test_a_repeated_item_and_the_order_of_a_history_do_not_count() -> None:
     ease = Ease.fit(EVENTS, CONFIG)
     one, two = ease.scores([np.array([4, 1, 7]), np.array([7, 7, 4, 1])])

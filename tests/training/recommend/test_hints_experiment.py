@@ -86,12 +86,26 @@ def test_the_part_without_a_language_model_scores_every_row(done: Path, plan: Hi
     assert "--part discovery" in found.command
     for name in ("discovery", "bias logistic"):
         assert found.arms[name].measures["AUC frozen"] == other.arms[name].measures["AUC frozen, all rows"]
-    files = [done / "scores" / f"{'-'.join(name.lower().split())}-1.json" for name in plan.networks]
+    names = [name for name, arm in plan.networks.items() if arm.fake != 0.25]  # one of two attributes, as at a half
+    files = [done / "scores" / f"{'-'.join(name.lower().replace(',', '').split())}-1.json" for name in names]
     learned = {tuple(json.loads(file.read_bytes())["frozen_all"]) for file in files}
     assert len(learned) == len(files)  # no two arms are the same network
     assert sum(row.p_holm is not None for row in found.comparisons) == 10
     demands = {row.a: row.demand for row in found.comparisons if row.b is None}
     assert demands["shuffled labels"] == "at least 0.4800 and at most 0.5200"
+
+
+def test_the_noise_part_compares_what_fake_attributes_cost(done: Path):
+    found = read_result(done / "hints-noise.json")
+    (row,) = [row for row in found.comparisons if "loss" in row.measure]
+
+    def loss(arm: str) -> float:
+        measures = [found.arms[name].measures["AUC frozen"][0] for name in (arm, f"{arm}, 100 % fake")]
+        return measures[0] - measures[1]
+
+    chosen, alike = loss("discovery"), loss("every attribute alike")
+    assert row.difference == pytest.approx(chosen - alike, abs=2e-6)
+    assert row.met is (chosen <= 0.5 * alike)
 
 
 def test_shuffled_labels_are_measured_by_the_labels_of_their_shuffle(done: Path):
@@ -118,6 +132,10 @@ def test_controls_change_what_they_say_and_nothing_else():
     other = held(NetworkArm(description="", attributes="swapped"))
     assert sorted(other) == sorted(own)
     assert other != own
+    faked = held(NetworkArm(description="", fake=0.5))
+    for given, kept in zip(faked, own, strict=True):
+        assert set(kept) < set(given)
+        assert len(given) == len(set(given)) == len(kept) + (len(kept) + 1) // 2
     moved = controlled(material, NetworkArm(description="", labels="shuffled"), n_plain=1, seed=3).rows
     for part, before in ((moved.train, material.rows.train), (moved.validation, material.rows.validation)):
         assert (part.labels != before.labels).any()
@@ -139,7 +157,7 @@ def test_a_part_and_a_changed_plan_run_by_themselves(tmp_path: Path, capsys: pyt
     kept = read_result(tmp_path / "run" / "hints-discovery.json")
     assert (kept.seeds, "--set tuning.n_shots=4" in kept.command) == ([4], True)
     for wrong, says in (
-        (("--part", "magic"), "choose discovery or language or ablation"),
+        (("--part", "magic"), "choose discovery or noise or language or ablation"),
         (("--set", "tuning.hint_dropout=2"), "tuning.hint_dropout: "),
     ):
         code, _, err = asked("other", *wrong)
@@ -160,7 +178,7 @@ def test_a_run_goes_on_with_the_unit_that_is_missing(done: Path):
         run(done.parent, done, smoke=True)
     first = read_result(done / "hints-language.json")
     kept = {path.name: path.read_bytes() for path in (done / "scores").iterdir()}
-    assert len(kept) == 19
+    assert len(kept) == 25
     (done / "scores" / "pidlr-1.json").unlink()
     run(done.parent, done, smoke=True, resume=True)
     again = read_result(done / "hints-language.json")
