@@ -1,6 +1,8 @@
 """Every baseline of recommendation: how well it ranks, what its fit costs in CPU seconds and memory, published rows.
 
-    python -m facetrail.eval.benchmarks.recommend_baselines DATA
+    facetrail train recommender --data DATA/ml-1m-sequences --recipe sasrec --out RUN \\
+        --set split=leave_last --set ties=file
+    python -m facetrail.eval.benchmarks.recommend_baselines DATA --sasrec RUN
 
 DATA holds `ml-1m-sequences` (leave-last-out in the order of the file, for it has no times and no ratings) and `ml-100k`
 (cut after 80 % of the events by time, a question for every later one). Each row runs in a process of its own with one
@@ -20,6 +22,16 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from facetrail.eval.benchmarks.recommend_known import (
+    LEAST,
+    ML1M,
+    ML100K,
+    PUBLISHED,
+    RANKED,
+    REPRODUCED,
+    WALL_SECONDS,
+    trained,
+)
 from facetrail.eval.evidence import Arm, ComparisonRow, DataSource, Meter, write_result
 from facetrail.eval.recommend import evaluate
 from facetrail.eval.recommend_cleaning import Ties, event_users
@@ -35,38 +47,11 @@ from facetrail.models.recommend.markov import Markov
 from facetrail.models.recommend.popularity import Popularity, RecentPopularity
 
 T = TypeVar("T")
-RANKED = ("R@1", "R@10", "NDCG@10", "MRR")
 FIT_SECONDS, FIT_MEMORY, SCORE_SECONDS = "fit CPU s", "fit MiB", "scoring CPU s"
 FILES = ("ml-1m-sequences/train_input.txt.gz", "ml-100k/ml-100k.inter.gz")
-ML1M, ML100K = "ML-1M", "ML-100k by time"
 SIX = ("random", "popularity", "item-knn", "ease", "markov", "ease+markov")
 """Whose fit and scoring on ML-1M must take a minute at most, EASE and Markov fitted once."""
 MOST_SECONDS, TOLERANCE = 60.0, 0.003
-REPRODUCED: dict[str, dict[str, tuple[float, float, float]]] = {
-    ML1M: {
-        "popularity": (0.006, 0.042, 0.020),
-        "item-knn": (0.014, 0.073, 0.039),
-        "ease": (0.015, 0.111, 0.055),
-        "markov": (0.068, 0.282, 0.161),
-        "ease+markov": (0.077, 0.298, 0.172),
-    },
-    ML100K: {
-        "popularity": (0.009, 0.071, 0.033),
-        "ease": (0.019, 0.133, 0.066),
-        "markov": (0.025, 0.156, 0.080),
-        "ease+markov": (0.029, 0.179, 0.091),
-    },
-}
-"""R@1, R@10 and NDCG@10, measured by another implementation of the same definitions."""
-PUBLISHED = {
-    "MF-BPR": (0.074, 0.038),
-    "SASRec, one negative, original": (0.199, 0.108),
-    "SASRec, one negative, in PyTorch": (0.239, 0.126),
-    "SASRec, full softmax, RecTools": (0.306, 0.178),
-    "gSASRec": (0.300, 0.173),
-    "HSTU-large": (0.329, 0.189),
-}
-"""R@10 and NDCG@10 of leave-last-out on ML-1M, all items ranked, as their authors' code reports them."""
 
 
 class Random:
@@ -160,6 +145,14 @@ def judged(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Compa
                 rows.append(
                     ComparisonRow(a=f"{name}: {row}", measure=measure, difference=apart, demand=demand, met=met)
                 )
+    for row, least in LEAST.items():
+        for measure, limit in least.items() if row in found[ML1M] else ():
+            above = found[ML1M][row][measure] - limit
+            rows.append(
+                ComparisonRow(
+                    a=f"{ML1M}: {row}", measure=measure, difference=above, demand=f"at least {limit:g}", met=above >= 0
+                )
+            )
     spent = sum(found[ML1M][row][SCORE_SECONDS] for row in SIX)
     spent += sum(found[ML1M][row][FIT_SECONDS] for row in SIX if row != "ease+markov")
     demand = f"the six rows fitted and scored in at most {MOST_SECONDS:g} CPU s; {spent:.1f}"
@@ -178,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m facetrail.eval.benchmarks.recommend_baselines", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("data", type=Path, help="folder that holds ml-1m-sequences and ml-100k")
+    parser.add_argument("--sasrec", type=Path, default=None, help="run folder of SASRec on ml-1m-sequences")
     parser.add_argument("--seed", type=int, default=0, help="draws the first factors, and the order of equal times")
     parser.add_argument("--out", type=Path, default=None, help="folder of the result; default eval/results")
     parser.add_argument("--row", nargs=2, metavar=("SET", "ROW"), help="measure one row in this process; print it")
@@ -187,6 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(measured(split_of(options.data, name), row, np.random.default_rng(options.seed))))
         return 0
     found = {name: {row: _in_a_process(options, name, row) for row in rows} for name, rows in ROWS.items()}
+    if options.sasrec is not None:
+        found[ML1M]["sasrec"] = trained(options.sasrec, sha256=file_sha256(options.data / FILES[0]))
     rows = judged(found)
     path = write(found, rows, data=options.data, seed=options.seed, folder=options.out)
     for one in rows:
@@ -228,17 +224,18 @@ def write(
     return write_result(
         "recommend-baselines",
         claim="EASE + Markov, two closed forms fitted in seconds, are level with a published sequence model, gSASRec, "
-        "on MovieLens-1M; the best published ones rank better.",
+        "on MovieLens-1M; SASRec with the full softmax ranks better after minutes of one core.",
         data=[DataSource(name=name, sha256=file_sha256(data / name)) for name in FILES],
         arms=arms,
         comparisons=rows,
         seeds=[seed],
         meter=Meter(name="questions", equal_within=0.0),
-        command="python -m facetrail.eval.benchmarks.recommend_baselines DATA",
+        command="python -m facetrail.eval.benchmarks.recommend_baselines DATA"
+        + (" --sasrec RUN" if "sasrec" in found[ML1M] else ""),
         notes="One thread; seen items removed. Recent popularity needs times and biased factors need ratings, which "
         "the sequences of ML-1M lack. Published rows ask for an event that is not public here, so they are no "
         "comparison to the third digit; part of every ML-1M figure is the order in which films were shown for rating.",
-        shown=[*RANKED, FIT_SECONDS, FIT_MEMORY],
+        shown=[*RANKED, FIT_SECONDS, FIT_MEMORY, WALL_SECONDS],
         folder=folder,
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facetrail.eval.benchmarks.recommend_baselines import ML1M, REPRODUCED
+from facetrail.eval.benchmarks.recommend_known import ML1M, REPRODUCED
 from facetrail.eval.recommend import RecommendationReport, evaluate
 from facetrail.eval.recommend_cleaning import Ties, event_users
 from facetrail.eval.recommend_data import load_ml1m_sequences, load_ml100k

@@ -9,21 +9,13 @@ import numpy as np
 import pytest
 
 from facetrail.eval.benchmarks import recommend_baselines
-from facetrail.eval.benchmarks.recommend_baselines import (
-    BIASED,
-    ML1M,
-    ML100K,
-    RANKED,
-    REPRODUCED,
-    ROWS,
-    judged,
-    measured,
-    write,
-)
+from facetrail.eval.benchmarks.recommend_baselines import BIASED, ROWS, judged, measured, write
+from facetrail.eval.benchmarks.recommend_known import ML1M, ML100K, RANKED, REPRODUCED, trained
 from facetrail.eval.evidence import read_result
 from facetrail.eval.recommend import evaluate
 from facetrail.eval.recommend_cleaning import Ties, interactions_of
 from facetrail.eval.recommend_splits import Split, cut_times, time_split
+from facetrail.models.errors import InvalidInput, NotFound
 from facetrail.models.recommend.popularity import Popularity
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is told by Linux")
@@ -84,3 +76,24 @@ def test_a_figure_that_is_not_reproduced_is_told_and_published_rows_stand_beside
     kept = read_result(write(found, judged(found), data=tmp_path, seed=0, folder=tmp_path))
     assert kept.arms[f"{ML1M}, published: gSASRec"].measures == {"R@10": [0.3], "NDCG@10": [0.173]}
     assert json.loads((tmp_path / "recommend-baselines.json").read_text())["name"] == "recommend-baselines"
+
+
+def _run(folder: Path, **report: object) -> Path:
+    folder.mkdir()
+    figures = {"R@1": 0.07, "R@10": 0.33, "NDCG@10": 0.18, "MRR": 0.15, "novelty@10": 3.0}
+    told = {"scorer": "sasrec", "split": "leave_last", "seen_hidden": {"per_prediction": figures}} | report
+    (folder / "report.json").write_text(json.dumps(told))
+    (folder / "run.json").write_text(json.dumps({"data": {"train_input.txt.gz": "abc"}}))
+    (folder / "curves.jsonl").write_text('{"step": 1, "seconds": 2.5}\n{"step": 2, "seconds": 641.5}\n')
+    return folder
+
+
+def test_a_trained_model_has_a_row_where_it_was_trained_on_these_sequences(tmp_path: Path):
+    found = trained(_run(tmp_path / "run"), sha256="abc")
+    assert found == {"R@1": 0.07, "R@10": 0.33, "NDCG@10": 0.18, "MRR": 0.15, "fit wall s": 641.5}
+    with pytest.raises(InvalidInput, match="no SASRec of these sequences"):
+        trained(tmp_path / "run", sha256="another")
+    with pytest.raises(InvalidInput, match="split=leave_last"):
+        trained(_run(tmp_path / "by time", split="time"), sha256="abc")
+    with pytest.raises(NotFound, match=r"holds no report\.json"):
+        trained(tmp_path, sha256="abc")
