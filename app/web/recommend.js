@@ -7,6 +7,8 @@ import { historyOf } from "./state.js";
 import { named } from "./titles.js";
 
 const STRATEGIES = { "": "All together", ease: "Liked together", markov: "Liked in turn", popular: "Popular" };
+/** Where a model of hints is attached to the collection. */
+const HINTS = { hints: "Preference hints" };
 const SOURCES = { ease: "Together", markov: "In turn", "recent popularity": "Popular", neighbours: "Neighbours", dense: "Meaning" };
 const FLAGS = { cold: "new here", fallback: "popular" };
 
@@ -61,7 +63,7 @@ export class Whom {
     this.place = place;
     this.change = change;
     this.user = el("input", { id: newId("user"), maxlength: 512, autocomplete: "off", placeholder: "Id of a user" });
-    this.strategy = el("select", { id: newId("strategy") }, Object.entries(STRATEGIES).map(([value, text]) => el("option", { value }, text)));
+    this.strategy = el("select", { id: newId("strategy") });
     this.about = el("p", { class: "about" });
     this.liked = el("div", { class: "liked" });
     const form = el("form", { class: "for" }, el("label", { for: this.user.id }, "For user"), this.user,
@@ -85,6 +87,9 @@ export class Whom {
     this.place.hidden = state.view !== "recommend";
     if (this.place.hidden) return;
     this.user.value = state.user;
+    // What an address asks for stays in the list: the service says in a sentence what is missing.
+    const offered = info?.recommenders.includes("hints") || state.strategy === "hints" ? { ...STRATEGIES, ...HINTS } : STRATEGIES;
+    replace(this.strategy, Object.entries(offered).map(([value, text]) => el("option", { value }, text)));
     this.strategy.value = state.strategy;
     this.about.textContent = isAsked(state) || info === undefined ? "" : aboutOf(info);
     const liked = historyOf(state.history);

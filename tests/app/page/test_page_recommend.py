@@ -169,3 +169,27 @@ def test_without_a_mouse(open_page: Any) -> None:
     expect(page.locator("article.hit").first).to_be_focused()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
+
+
+def test_hints_are_offered_where_a_model_of_them_is_attached(open_page: Any) -> None:
+    page = open_page(EMPTY)
+    offered = page.get_by_label("by", exact=True).locator("option")
+    expect(offered).to_have_text(["All together", "Liked together", "Liked in turn", "Popular"])
+
+    def attached(route: Route) -> None:
+        answer = route.fetch()
+        info = answer.json()
+        for one in info["collections"]:
+            one["recommenders"] = [*one["recommenders"], "hints"]
+        route.fulfill(response=answer, json=info)
+
+    page.route("**/v1/collections", attached)
+    page.reload()
+    expect(offered.last).to_have_text("Preference hints")
+
+
+def test_an_address_that_asks_for_hints_is_told_what_is_missing(open_page: Any, watched: Any) -> None:
+    watched.expected.append(BROKEN)
+    page = open_page(f"/?view=recommend&user={READER}&strategy=hints&collection=readers")
+    expect(page.get_by_label("by", exact=True)).to_have_value("hints")
+    expect(page.get_by_role("alert")).to_contain_text("index fit")
