@@ -46,7 +46,7 @@ class RecommendOptions(TypedDict, total=False):
 
     history: list[str | dict[str, Any]]
     strategy: str
-    hints: dict[str, str]
+    hints: dict[str, Any]
     item: str
     limit: int
     offset: int

@@ -29,6 +29,21 @@ def recommend(
         Literal["discovery", "lm", "blend"],
         typer.Option(help="Strategy hints: who decides; lm, and blend where one is attached, ask a language model."),
     ] = "discovery",
+    hints_max: Annotated[int | None, typer.Option(help="Strategy hints: hints of each side, at most.")] = None,
+    hints_sides: Annotated[
+        Literal["item", "user", "both"], typer.Option(help="Strategy hints: of the item, of the user, or both.")
+    ] = "both",
+    hints_polarity: Annotated[
+        Literal["likes", "dislikes", "both"], typer.Option(help="Strategy hints: what speaks for, against, or both.")
+    ] = "both",
+    hints_allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Strategy hints: look at this relation and no other; repeat for more.", metavar="RELATION"),
+    ] = None,
+    hints_deny: Annotated[
+        list[str] | None,
+        typer.Option(help="Strategy hints: never look at this relation; repeat for more.", metavar="RELATION"),
+    ] = None,
     item: Annotated[str | None, typer.Option(help="Strategy similar: near to this document.", metavar="ID")] = None,
     limit: Annotated[int, typer.Option(help="Items to show, 1 to 500.")] = 10,
     offset: Annotated[int, typer.Option(help="Items to pass over.")] = 0,
@@ -69,7 +84,14 @@ def recommend(
                 "user": user,
                 "history": _history(history) if history is not None else None,
                 "strategy": strategy,
-                "hints": {"mode": hints_mode},
+                "hints": {
+                    "mode": hints_mode,
+                    "max": hints_max,
+                    "sides": hints_sides,
+                    "polarity": hints_polarity,
+                    "relations_allow": hints_allow or [],
+                    "relations_deny": hints_deny or [],
+                },
                 "item": item,
                 "limit": limit,
                 "offset": offset,
@@ -85,7 +107,7 @@ def recommend(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
+        option = "hints-max" if first["loc"][:2] == ("hints", "max") else str(first["loc"][0]).replace("_", "-")
         raise InvalidInput(f"--{option}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
     with Searcher.open(folder, verify=False) as searcher:
         result = Recommending(searcher).recommend(request)

@@ -42,6 +42,15 @@ class HintOptions(Closed):
     mode: Literal["discovery", "lm", "blend"] = "discovery"
     """`discovery`: the network of hints · `lm`: a language model that reads the hints of the network's best ·
     `blend`: either one, the language model where one is attached, weighed with the two averages as on validation."""
+    max: int | None = Field(default=None, ge=0, le=100)
+    """Hints of each side, at most; None: as many as the network selects."""
+    sides: Literal["item", "user", "both"] = "both"
+    """Hints among the item's attributes, or among those that say most of the user whatever the item."""
+    polarity: Literal["likes", "dislikes", "both"] = "both"
+    relations_allow: list[str] = Field(default_factory=list, max_length=1_000)
+    """Relations that may be looked at, by the names that hints show; empty: all."""
+    relations_deny: list[str] = Field(default_factory=list, max_length=1_000)
+    """Relations whose attributes are neither counted nor selected nor shown."""
 
 
 class ExcludeShown(Closed):

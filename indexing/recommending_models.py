@@ -75,6 +75,8 @@ class OpenRecommenders:
 
     def _hinted(self, hints: HintOptions, *, is_attached: bool) -> Chosen:
         """The attached model over the default strategy; it is given dislikes as well."""
+        from facetrail.models.recommend.hint_choice import HintChoice
+
         collection = self._searcher.collection.folder
         if not is_attached:
             raise InvalidInput(
@@ -87,8 +89,12 @@ class OpenRecommenders:
             if self._hints is None or self._hints.folder != folder:
                 self._hints = OpenHints(folder)
             opened = self._hints
+        choice = HintChoice(
+            hints.max, hints.sides, hints.polarity, tuple(hints.relations_allow), tuple(hints.relations_deny)
+        )
+        asked = opened.in_mode(hints.mode).under(choice)
         return Chosen(
-            RerankedByHints(first.strategies[recommenders.BLEND], first.actions, opened.in_mode(hints.mode)),
+            RerankedByHints(first.strategies[recommenders.BLEND], first.actions, asked),
             first.actions.whatever_their_value,
             f"{HINTS}/{folder.name} over {first.version}",
         )

@@ -8,6 +8,7 @@ That hints reach the model as short text, one item at a time (pair-wise) or as a
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -118,6 +119,12 @@ class HintPrompts:
         self.config, self.tokens = config or PromptConfig(), tokens
         self._titles = {number: safe_title(title) for number, title in enumerate(titles)}
         self._attributes = attributes
+
+    def over(self, attributes: Attributes) -> "HintPrompts":
+        """The same where items have other attributes, under the same numbers."""
+        other = copy(self)
+        other._attributes = attributes
+        return other
 
     def title(self, item: int) -> str:
         """As prompts and list-wise answers call it."""

@@ -18,6 +18,7 @@ from facetrail.models.errors import InvalidInput
 from facetrail.models.language.policy import LanguageModel
 from facetrail.models.language.records import Kind
 from facetrail.models.recommend.hint_answers import prefer
+from facetrail.models.recommend.hint_choice import HintChoice
 from facetrail.models.recommend.hint_model import HintBlend, HintModel, SeenRows, log_odds
 from facetrail.models.recommend.hint_prompts import Asked, HintPrompts, PromptConfig, Slot, TokenCounts, words_and_signs
 from facetrail.models.recommend.hint_statistics import Evidence
@@ -103,6 +104,7 @@ class HintRecommender:
         if mode == "discovery":
             language_model = None
         self.model, self.mode, self.n_reranked = model, mode, n_reranked
+        self._choice, self._attributes = HintChoice(), model.attributes
         self.language_model, self._slot = language_model, slot
         self._blend = model.blend if language_model is None or blend is None else blend
         counts = (
@@ -119,6 +121,13 @@ class HintRecommender:
         """The same models under another mode: for one that asks a language model, `lm` or `blend`."""
         other = copy(self)
         other.mode = mode
+        return other
+
+    def under(self, choice: HintChoice) -> "HintRecommender":
+        """The same models for a request that wants other hints. Raises InvalidInput for an unknown relation."""
+        other = copy(self)
+        other._choice, other._attributes = choice, choice.seen(self.model.attributes)
+        other._prompts = self._prompts.over(other._attributes)
         return other
 
     @property
@@ -148,7 +157,7 @@ class HintRecommender:
         seen = SeenRows(self.model.network, asking.evidence, users, items, cuts)
         scores, rows = self._scores(seen, asking, items, k)
         best = np.lexsort((rows, -scores))[:k]
-        asked = seen.asked(rows[best])
+        asked = self._asked(seen, rows[best])
         found = [
             self._shown(one, float(scores[i]), rank) for rank, (i, one) in enumerate(zip(best, asked, strict=True), 1)
         ]
@@ -183,7 +192,7 @@ class HintRecommender:
         """Of the rows that are in question; → (scores, rows)."""
         order = np.argsort(-seen.logits, kind="stable")
         rows = order if self.language_model is None else order[: max(k, self.n_reranked)]
-        reasoned = seen.logits[rows] if self.language_model is None else self._read(seen.asked(rows))
+        reasoned = seen.logits[rows] if self.language_model is None else self._read(self._asked(seen, rows))
         if self.mode != "blend":
             return reasoned, rows
         n = len(rows)
@@ -191,6 +200,9 @@ class HintRecommender:
         log = asking.evidence.log
         biases = log_odds(self.model.logistic.probabilities(log, asked, np.full(n, len(log))))
         return self._blend.log_odds(biases, reasoned), rows
+
+    def _asked(self, seen: SeenRows, rows: Ints) -> list[Asked]:
+        return [self._choice.kept(one) for one in seen.asked(rows)]
 
     def _read(self, asked: Sequence[Asked]) -> Floats:
         model = self.language_model
@@ -213,7 +225,7 @@ class HintRecommender:
             np.arange(start, start + len(own), dtype=np.int64),
         )
         log = EventLog(joined([others, events]), guest + 1, len(model.items), n_prior=len(others))
-        return _Asking(user, Evidence(log, model.attributes))
+        return _Asking(user, Evidence(log, self._attributes))
 
     def _shown(self, asked: Asked, score: float, rank: int) -> HintedItem:
         lines = self._prompts.lines(asked, "pidlr", rng=np.random.default_rng(0))

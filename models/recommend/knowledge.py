@@ -8,7 +8,7 @@ Letters: m items, t triples, a attributes. Ids are numbers inside, names outside
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +116,12 @@ class Attributes:
     def of(self, item: int) -> NDArray[np.int64]:
         """Γ_v: one item's attributes, ascending."""
         return self.rows[self.starts[item] : self.starts[item + 1]]
+
+    def only(self, kept: NDArray[np.bool_]) -> "Attributes":
+        """Under the same numbers; items have none but these. kept: (a,)."""
+        there = kept[self.rows]
+        starts = np.concatenate([[0], np.cumsum(there)]).astype(np.int64)[self.starts]
+        return replace(self, starts=starts, rows=self.rows[there])
 
     def spread(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Of several items at once: (which of the items, attribute) of every attribute they have, in their order."""

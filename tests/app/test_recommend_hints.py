@@ -133,6 +133,47 @@ def test_filters_lists_and_pages_hold_as_with_every_strategy(hinted: Any) -> Non
     assert [i for page in pages for i in page] == whole
 
 
+def reasons_of(response: httpx.Response) -> dict[str, list[str]]:
+    assert response.status_code == 200, response.text
+    return {item["id"]: [reason["text"] for reason in item["reasons"]] for item in response.json()["items"]}
+
+
+def test_a_request_chooses_which_hints_are_shown_without_another_order(hinted: Any) -> None:
+    whole = ask(hinted, limit=500, explain=True)
+    for options in ({"max": 0}, {"max": 1, "sides": "item"}, {"polarity": "likes"}, {"sides": "user"}):
+        some = ask(hinted, limit=500, explain=True, hints=options)
+        assert ids(some) == ids(whole)
+    assert not any(reasons_of(ask(hinted, explain=True, hints={"max": 0})).values())
+    found = reasons_of(whole)
+    liked = reasons_of(ask(hinted, limit=500, explain=True, hints={"polarity": "likes"}))
+    assert liked == {name: [text for text in texts if "dislike" not in text] for name, texts in found.items()}
+    assert liked != found
+    assert (
+        max(map(len, reasons_of(ask(hinted, limit=500, explain=True, hints={"max": 1, "sides": "item"})).values())) == 1
+    )
+    assert ask(hinted, hints={"max": -1}).status_code == 422
+
+
+def test_a_denied_relation_is_neither_counted_nor_shown(hinted: Any, model: HintModel) -> None:
+    relations = sorted({name for name in model.attributes.relation_names if name})
+    assert "genre" in relations
+    assert any(
+        "genre:" in text for texts in reasons_of(ask(hinted, limit=500, explain=True)).values() for text in texts
+    )
+    denied = ask(hinted, limit=500, explain=True, hints={"relations_deny": ["genre"]})
+    assert not any("genre:" in text for texts in reasons_of(denied).values() for text in texts)
+    allowed = ask(hinted, limit=500, explain=True, hints={"relations_allow": [r for r in relations if r != "genre"]})
+    assert denied.json()["items"] == allowed.json()["items"]
+    scores = [
+        {item["id"]: item["score"] for item in answer.json()["items"]} for answer in (ask(hinted, limit=500), denied)
+    ]
+    assert scores[0] != scores[1]
+    assert ids(ask(hinted, limit=500)) == sorted(scores[0], key=lambda name: (-scores[0][name], name))  # nothing stays
+    refused = ask(hinted, hints={"relations_deny": ["star sign"]})
+    assert (refused.status_code, refused.json()["pointer"]) == (422, "/hints/relations_deny")
+    assert f"knows no relation 'star sign'; it knows {', '.join(relations)}" in refused.json()["detail"]
+
+
 def test_modes_without_a_language_model_and_a_newer_model(hinted: Any, fitted_run: Path, model: HintModel) -> None:
     refused = ask(hinted, hints={"mode": "lm"})
     assert (refused.status_code, refused.json()["pointer"]) == (422, "/hints/mode")
@@ -185,3 +226,5 @@ def test_the_command_line_attaches_and_asks(service: Any, fitted_run: Path, caps
     assert any("likes — genre" in reason["text"] for item in found["items"] for reason in item["reasons"])
     assert [item["id"] for item in found["items"]] == ids(ask(service))
     assert run(*asked, "--hints-mode", "blend")["items"] != found["items"]
+    bare = run(*asked, "--hints-deny", "genre", "--hints-polarity", "likes", "--hints-max", "1")["items"]
+    assert not any("genre:" in reason["text"] for item in bare for reason in item["reasons"])
