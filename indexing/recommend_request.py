@@ -47,6 +47,7 @@ class HintOptions(Closed):
     sides: Literal["item", "user", "both"] = "both"
     """Hints among the item's attributes, or among those that say most of the user whatever the item."""
     polarity: Literal["likes", "dislikes", "both"] = "both"
+    """Hints that speak for the item, or against it."""
     relations_allow: list[str] = Field(default_factory=list, max_length=1_000)
     """Relations that may be looked at, by the names that hints show; empty: all."""
     relations_deny: list[str] = Field(default_factory=list, max_length=1_000)
