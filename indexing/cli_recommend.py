@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,9 +10,29 @@ from facetrail.indexing.cli_options import AsJson, Folder, parse_filter_option, 
 from facetrail.models.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from facetrail.indexing.recommend_request import HistoryEvent, RecommendResult
+    from facetrail.indexing.recommend_request import HistoryEvent, RecommendRequest, RecommendResult
 
 DAY_MS = 86_400_000
+
+HintsMode = Annotated[
+    Literal["discovery", "lm", "blend"],
+    typer.Option(help="Strategy hints: who decides; lm, and blend where one is attached, ask a language model."),
+]
+HintsMax = Annotated[int | None, typer.Option(help="Strategy hints: hints of each side, at most.")]
+HintsSides = Annotated[
+    Literal["item", "user", "both"], typer.Option(help="Strategy hints: of the item, of the user, or both.")
+]
+HintsPolarity = Annotated[
+    Literal["likes", "dislikes", "both"], typer.Option(help="Strategy hints: what speaks for, against, or both.")
+]
+HintsAllow = Annotated[
+    list[str] | None,
+    typer.Option(help="Strategy hints: look at this relation and no other; repeat for more.", metavar="RELATION"),
+]
+HintsDeny = Annotated[
+    list[str] | None,
+    typer.Option(help="Strategy hints: never look at this relation; repeat for more.", metavar="RELATION"),
+]
 
 
 def recommend(
@@ -25,25 +45,12 @@ def recommend(
     strategy: Annotated[
         str, typer.Option(help="blend, ease, markov, popular, similar, hints, or a fitted recommender.")
     ] = "blend",
-    hints_mode: Annotated[
-        Literal["discovery", "lm", "blend"],
-        typer.Option(help="Strategy hints: who decides; lm, and blend where one is attached, ask a language model."),
-    ] = "discovery",
-    hints_max: Annotated[int | None, typer.Option(help="Strategy hints: hints of each side, at most.")] = None,
-    hints_sides: Annotated[
-        Literal["item", "user", "both"], typer.Option(help="Strategy hints: of the item, of the user, or both.")
-    ] = "both",
-    hints_polarity: Annotated[
-        Literal["likes", "dislikes", "both"], typer.Option(help="Strategy hints: what speaks for, against, or both.")
-    ] = "both",
-    hints_allow: Annotated[
-        list[str] | None,
-        typer.Option(help="Strategy hints: look at this relation and no other; repeat for more.", metavar="RELATION"),
-    ] = None,
-    hints_deny: Annotated[
-        list[str] | None,
-        typer.Option(help="Strategy hints: never look at this relation; repeat for more.", metavar="RELATION"),
-    ] = None,
+    hints_mode: HintsMode = "discovery",
+    hints_max: HintsMax = None,
+    hints_sides: HintsSides = "both",
+    hints_polarity: HintsPolarity = "both",
+    hints_allow: HintsAllow = None,
+    hints_deny: HintsDeny = None,
     item: Annotated[str | None, typer.Option(help="Strategy similar: near to this document.", metavar="ID")] = None,
     limit: Annotated[int, typer.Option(help="Items to show, 1 to 500.")] = 10,
     offset: Annotated[int, typer.Option(help="Items to pass over.")] = 0,
@@ -72,43 +79,35 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommends documents to a user, or to whoever has this history."""
-    from pydantic import ValidationError
-
-    from facetrail.indexing.recommend_request import RecommendRequest
     from facetrail.indexing.recommending import Recommending
     from facetrail.indexing.searcher import Searcher
 
-    try:
-        request = RecommendRequest.model_validate(
-            {
-                "user": user,
-                "history": _history(history) if history is not None else None,
-                "strategy": strategy,
-                "hints": {
-                    "mode": hints_mode,
-                    "max": hints_max,
-                    "sides": hints_sides,
-                    "polarity": hints_polarity,
-                    "relations_allow": hints_allow or [],
-                    "relations_deny": hints_deny or [],
-                },
-                "item": item,
-                "limit": limit,
-                "offset": offset,
-                "cursor": cursor,
-                "filter": parse_filter_option(filter_),
-                "allow": allow or None,
-                "exclude": exclude or [],
-                "filter_seen": not seen,
-                "exclude_shown": _shown_often(exclude_shown) if exclude_shown is not None else None,
-                "diversity": {"lambda": diversity} if diversity is not None else None,
-                "explain": explain,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "hints-max" if first["loc"][:2] == ("hints", "max") else str(first["loc"][0]).replace("_", "-")
-        raise InvalidInput(f"--{option}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    request = _request(
+        {
+            "user": user,
+            "history": _history(history) if history is not None else None,
+            "strategy": strategy,
+            "hints": {
+                "mode": hints_mode,
+                "max": hints_max,
+                "sides": hints_sides,
+                "polarity": hints_polarity,
+                "relations_allow": hints_allow or [],
+                "relations_deny": hints_deny or [],
+            },
+            "item": item,
+            "limit": limit,
+            "offset": offset,
+            "cursor": cursor,
+            "filter": parse_filter_option(filter_),
+            "allow": allow or None,
+            "exclude": exclude or [],
+            "filter_seen": not seen,
+            "exclude_shown": _shown_often(exclude_shown) if exclude_shown is not None else None,
+            "diversity": {"lambda": diversity} if diversity is not None else None,
+            "explain": explain,
+        }
+    )
     with Searcher.open(folder, verify=False) as searcher:
         result = Recommending(searcher).recommend(request)
         titles = {d.id: d.title for d in searcher.collection.get_many([r.id for r in result.items]) if d is not None}
@@ -116,6 +115,20 @@ def recommend(
         print_json(asdict(result))
     else:
         _show(result, titles)
+
+
+def _request(values: dict[str, Any]) -> "RecommendRequest":
+    """Raises InvalidInput that names the option."""
+    from pydantic import ValidationError
+
+    from facetrail.indexing.recommend_request import RecommendRequest
+
+    try:
+        return RecommendRequest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "hints-max" if first["loc"][:2] == ("hints", "max") else str(first["loc"][0]).replace("_", "-")
+        raise InvalidInput(f"--{option}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
 def _history(file: Path) -> "list[str | HistoryEvent]":

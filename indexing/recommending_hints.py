@@ -26,7 +26,8 @@ from facetrail.models.recommend.recommender import Recommender
 from facetrail.models.recommend.records import Event, Recommendation
 
 if TYPE_CHECKING:
-    from facetrail.models.recommend.hint_recommender import HintRecommender, Mode
+    from facetrail.models.recommend.hint_answer_records import Mode
+    from facetrail.models.recommend.hint_recommender import HintRecommender
 
 HINTS = "hints"
 MODEL_FOLDER, REASONER_FOLDER = "model", "reasoner"

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from facetrail.models.recommend.hint_statistics import N_FEATURES
 
@@ -77,9 +78,10 @@ class DualAttention(nn.Module):
         logits = self._logits(query, table, numbers, features) + self.key_strength * strength
         n_chosen = min(self.n_hints, logits.shape[-1]) if self.hard else logits.shape[-1]
         gate, top = self._gate(logits, mask, n_chosen, temperature, generator)
-        told = torch.cat(
-            [table[numbers.gather(-1, top)], features.gather(1, top.unsqueeze(-1).expand(-1, -1, N_FEATURES))], dim=-1
-        )
+        # embedding(), for the gradient of table[...] adds in the order of threads: two runs would differ
+        of_vector = embedding(numbers.gather(-1, top), table)
+        of_features = features.gather(1, top.unsqueeze(-1).expand(-1, -1, N_FEATURES))
+        told = torch.cat([of_vector, of_features], dim=-1)
         weights, null = self._weigh(self._energies(user, item, told, strength.gather(-1, top)), mask.gather(-1, top))
         weights = weights * gate.gather(-1, top)
         vector = torch.einsum("bc,bcd->bd", weights, self.value(told))

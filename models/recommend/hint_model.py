@@ -194,16 +194,20 @@ def open_hint_model(folder: Path) -> HintModel:
         users, items, titles = Vocabulary(words("users")), Vocabulary(words("items")), words("titles")
     if (len(users), len(items), len(titles)) != (config.n_users, config.n_items, config.n_items):
         raise Damaged(f"{folder} holds other users or items than its manifest says; train it again")
+    try:
+        network = _network(config.network, attributes, state)
+    except KeyError as error:
+        raise Damaged(f"{folder} lacks a weight of the network ({error}); train it again") from error
     return HintModel(
-        _network(config.network, attributes, state), attributes, users, items, titles, events,
-        BiasLogistic(**config.logistic), HintBlend(**config.blend),
-    )  # fmt: skip
+        network, attributes, users, items, titles, events, BiasLogistic(**config.logistic), HintBlend(**config.blend)
+    )
 
 
 def _network(config: HintConfig, attributes: Attributes, state: Mapping[str, torch.Tensor]) -> HintNetwork:
+    """Raises KeyError where the state lacks a weight."""
     n_users, n_items = len(state["users.weight"]), len(state["items.weight"])
     network = HintNetwork(config, attributes, n_users, n_items, generator=torch.Generator().manual_seed(0))
-    network.load_state_dict(dict(state))
+    network.load_state_dict({name: state[name] for name in network.state_dict()})
     return network.eval()
 
 

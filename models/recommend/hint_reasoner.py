@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from facetrail.models.errors import Damaged, NotFound
 from facetrail.models.language.causal import LocalPolicy
 from facetrail.models.language.smollm2 import NAME, smollm2_folder
+from facetrail.models.recommend.hint_answer_records import Mode
 from facetrail.models.recommend.hint_model import HintBlend, HintModel, open_hint_model
 from facetrail.models.recommend.hint_prompts import PromptConfig, Slot
-from facetrail.models.recommend.hint_recommender import HintRecommender, Mode
+from facetrail.models.recommend.hint_recommender import HintRecommender
 
 CONFIG_FILE, ADAPTER_FOLDER = "reasoner.json", "adapter"
 

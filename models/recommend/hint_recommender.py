@@ -9,74 +9,32 @@ random weights knows nothing of the world. Choices of ours:
 
 from collections.abc import Collection, Sequence
 from copy import copy
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from facetrail.models.errors import InvalidInput
 from facetrail.models.language.policy import LanguageModel
-from facetrail.models.language.records import Kind
+from facetrail.models.recommend.hint_answer_records import (
+    HintAnswer,
+    HintedItem,
+    Mode,
+    Reasoner,
+    ShownHint,
+    as_reason,
+    shown_hint,
+)
 from facetrail.models.recommend.hint_answers import prefer
 from facetrail.models.recommend.hint_choice import HintChoice
 from facetrail.models.recommend.hint_model import HintBlend, HintModel, SeenRows, log_odds
 from facetrail.models.recommend.hint_prompts import Asked, HintPrompts, PromptConfig, Slot, TokenCounts, words_and_signs
 from facetrail.models.recommend.hint_statistics import Evidence
-from facetrail.models.recommend.hint_text import OPENINGS, Hint, Polarity, Provenance
-from facetrail.models.recommend.records import Event, Reason, Recommendation, Source
+from facetrail.models.recommend.records import Event, Recommendation, Source
 from facetrail.models.recommend.time_blocks import EventLog, Floats, Ints, Ratings, joined
 
-Mode = Literal["discovery", "lm", "blend"]
 DISCOVERY = "hint discovery"
 LIKED_ABOVE = 3.0
 """Stars above which an item counts as liked; an event without a value is a like."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reasoner:
-    """What decided. kind: `none` where no language model was asked."""
-
-    kind: Kind | Literal["none"]
-    name: str
-    pretrained: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ShownHint:
-    """A hint with its support: ids of own items, and a count of similar users, never who they are."""
-
-    relation: str
-    value: str
-    polarity: Polarity
-    provenance: Provenance
-    credibility: float
-    own_items: tuple[str, ...]
-    similar_users: int
-
-
-@dataclass(frozen=True, slots=True)
-class HintedItem:
-    """One item. null_weight: the item side's share of "no hint" · text: the hints as a prompt has them · n_tokens: of
-    the text · flags: among `cold_user` and `cold_attributes`.
-    """
-
-    id: str
-    score: float
-    rank: int
-    hints: tuple[ShownHint, ...]
-    null_weight: float
-    text: str
-    n_tokens: int
-    flags: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HintAnswer:
-    """Items, higher scores first, and what decided."""
-
-    mode: Mode
-    reasoner: Reasoner
-    items: tuple[HintedItem, ...]
 
 
 class HintRecommender:
@@ -182,7 +140,7 @@ class HintRecommender:
                 score=item.score,
                 rank=item.rank,
                 sources=(Source(source, item.rank, item.score),),
-                reasons=tuple(_reason(hint) for hint in item.hints) if explain else (),
+                reasons=tuple(as_reason(hint) for hint in item.hints) if explain else (),
                 flags=("fallback",) if "cold_user" in item.flags else (),
             )
             for item in answer.items
@@ -233,7 +191,7 @@ class HintRecommender:
         ids = self.model.items.ids
         hints: dict[int, ShownHint] = {}
         for hint in (*asked.hints.item, *asked.hints.user):
-            hints.setdefault(hint.attribute, _shown_hint(hint, ids))
+            hints.setdefault(hint.attribute, shown_hint(hint, ids))
         return HintedItem(
             id=ids[asked.item],
             score=score,
@@ -249,17 +207,3 @@ class HintRecommender:
 class _Asking(NamedTuple):
     user: int
     evidence: Evidence
-
-
-def _shown_hint(hint: Hint, ids: Sequence[str]) -> ShownHint:
-    return ShownHint(
-        hint.relation, hint.value, hint.polarity, hint.provenance, hint.credibility,
-        tuple(ids[item] for item in hint.own_items), hint.n_similar,
-    )  # fmt: skip
-
-
-def _reason(hint: ShownHint) -> Reason:
-    attribute = f"{hint.relation}: {hint.value}"
-    support = f"{len(hint.own_items)} items of the history, {hint.similar_users} similar users"
-    said = f"{OPENINGS[hint.polarity, hint.provenance]} — {attribute} ({support}; credibility {hint.credibility:.2f})"
-    return Reason("attribute", (attribute,), hint.credibility, said)

@@ -98,7 +98,8 @@ class HintNetwork(nn.Module):
         """generator: draws the noise of the hard attention, in training alone."""
         vectors = self.attribute_vectors()
         contexts = self._contexts(batch.users, batch.context, batch.liked, batch.traits, vectors)
-        user, item = contexts[batch.context], self.items(batch.items)
+        # index_select: the gradient of contexts[...] adds in the order of threads, and two runs would differ
+        user, item = contexts.index_select(0, batch.context), self.items(batch.items)
 
         def look(side: DualAttention | None, numbers: Tensor, features: Tensor) -> Selection | None:
             if side is None or not len(vectors):

@@ -79,6 +79,14 @@ def test_another_kind_an_occupied_place_and_damage_are_refused(tmp_path: Path):
         open_hint_model(folder)
 
 
+def test_a_folder_of_a_network_without_one_of_its_weights_is_refused(tmp_path: Path):
+    model = small_hint_model()
+    del model.network.taste_slopes
+    save_hint_model(tmp_path / "model", model)
+    with pytest.raises(Damaged, match=r"lacks a weight of the network .*taste_slopes"):
+        open_hint_model(tmp_path / "model")
+
+
 def test_a_blend_finds_the_weights_that_made_the_labels():
     rng = np.random.default_rng(0)
     bias, reasoner = rng.normal(size=(2, 40_000))

@@ -106,6 +106,11 @@ def test_no_value_leaves_a_network_on_ids():
     assert not torch.equal(network(batch).logits, plain(batch).logits)
     for side in (network.item_attention, network.user_attention):
         torch.nn.init.zeros_(side.value.weight)
+    found = network(batch)
+    chosen = found.item.selected / found.item.selected.sum(dim=1, keepdim=True).clamp(min=1)
+    tastes = (chosen.unsqueeze(-1) * batch.item_features[..., :2]).sum(dim=1)
+    torch.testing.assert_close(found.logits, plain(batch).logits + tastes @ network.taste_slopes)
+    assert tastes.abs().sum() > 0
     torch.nn.init.zeros_(network.taste_slopes)
     assert torch.equal(network(batch).logits, plain(batch).logits)
 

@@ -9,10 +9,11 @@ from contracts.hint_models import small_hint_model, tiny_language
 from numpy.typing import NDArray
 
 from facetrail.models.errors import InvalidInput, NotFound
+from facetrail.models.recommend.hint_answer_records import Reasoner
 from facetrail.models.recommend.hint_model import HintBlend, HintModel, log_odds, save_hint_model
 from facetrail.models.recommend.hint_prompts import Slot
 from facetrail.models.recommend.hint_reasoner import open_hint_recommender
-from facetrail.models.recommend.hint_recommender import HintRecommender, Reasoner
+from facetrail.models.recommend.hint_recommender import HintRecommender
 from facetrail.models.recommend.records import Event
 
 # Films 0, 4, 8, ... are comedies, 1, 5, ... dramas: somebody new who likes comedies and no drama.
