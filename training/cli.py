@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from facetrail.training.graph.command import adapt_command
-from facetrail.training.recommend.command import hints_command
+from facetrail.training.recommend.command import hints_command, lists_experiment, pairs_experiment
 
 RECIPES = {
     "unifar": "facetrail.training.text.unifar:train",
@@ -98,7 +98,12 @@ for _name, _target in RECIPES.items():
 for _name, _target in EXPERIMENTS.items():
     experiment_app.command(_name, help=f"Compares the arms of {_name}.")(experiment_command(_target))
 train_app.command("adapt")(adapt_command)
-experiment_app.command("hints")(hints_command)
+experiment_app.command(
+    "hints", help="Compares hints by themselves, and in a language model's prompt: will it be liked?"
+)(hints_command(pairs_experiment, "discovery and noise, without a language model, language or ablation"))
+experiment_app.command("hints-lists", help="Compares hints on lists: what will be liked next?")(
+    hints_command(lists_experiment, "scorers, without a language model, or language")
+)
 
 
 def _load(target: str) -> Callable[..., Mapping[str, Any]]:

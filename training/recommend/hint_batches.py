@@ -41,6 +41,11 @@ class HintsRecipe(BaseModel):
     network: HintConfig = HintConfig()
     attributes: AttributeConfig = AttributeConfig()
 
+    def temperature(self, step: int) -> float:
+        """Of one step."""
+        done = step / max(1, self.fit.steps - 1)
+        return self.temperature_start + (self.temperature_end - self.temperature_start) * done
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -103,14 +108,13 @@ class TrainBatches:
         chosen = np.sort(order[place * self._recipe.batch : (place + 1) * self._recipe.batch])
         device, recipe = self._network.slopes.device, self._recipe
         rng = np.random.default_rng([self._seed, step, 1])
-        done = step / max(1, recipe.fit.steps - 1)
         assert self._table is not None
         return TrainBatch(
             self._table.batch(chosen, device),
             torch.from_numpy(self._rows.labels[chosen].astype(np.float32)).to(device),
-            recipe.temperature_start + (recipe.temperature_end - recipe.temperature_start) * done,
+            recipe.temperature(step),
             torch.Generator().manual_seed(int(rng.integers(2**62))),
-            torch.from_numpy(self._translations(rng)).to(device),
+            torch.from_numpy(translations(self._pairs, len(self._evidence.attributes), recipe, rng)).to(device),
         )
 
     def state(self) -> Mapping[str, Any]:
@@ -140,10 +144,11 @@ class TrainBatches:
         rows = self._rows
         self._table = HintTable(self._evidence, rows.users, rows.items, self._contexts, self._context, similar)
 
-    def _translations(self, rng: np.random.Generator) -> Ints:
-        n = self._pairs.shape[1]
-        if not n or not self._recipe.translation:
-            return np.empty((3, 0), np.int64)
-        items, attributes = self._pairs[:, rng.integers(n, size=self._recipe.n_translations)]
-        fakes = rng.integers(len(self._evidence.attributes), size=len(items))
-        return np.stack([items, attributes, fakes])
+
+def translations(pairs: Ints, n_attributes: int, recipe: HintsRecipe, rng: np.random.Generator) -> Ints:
+    """(3, n) items, attributes of theirs, and attributes at random; for the graph's own loss. pairs: (2, all)."""
+    n = pairs.shape[1]
+    if not n or not recipe.translation:
+        return np.empty((3, 0), np.int64)
+    items, attributes = pairs[:, rng.integers(n, size=recipe.n_translations)]
+    return np.stack([items, attributes, rng.integers(n_attributes, size=len(items))])

@@ -1,6 +1,5 @@
 """The run folder of the experiment on hints, and its units: one arm under one seed.
 
-A unit is the scores that an arm gave, written whole; a run that was stopped goes on with the first one that is missing.
 Arms of one seed share rows to learn from, the language model's first weights and the discovery network.
 """
 
@@ -16,14 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from facetrail.eval.experiments.hints_plan import CLOSED, HintsExperiment, LanguageArm
-from facetrail.indexing.durable import write_durably
-from facetrail.models.language.causal import LocalPolicy, TinyPolicy
-from facetrail.models.language.causal_policy import CausalPolicy
-from facetrail.models.language.vocabulary import WordTokenizer
 from facetrail.models.recommend.hint_answers import prefer
 from facetrail.models.recommend.hint_model import SeenRows, log_odds
 from facetrail.models.recommend.hint_prompts import NO, YES, Asked, HintPrompts, PairPrompt, TokenCounts
-from facetrail.models.recommend.hint_reasoner import base_folder
 from facetrail.models.recommend.hint_statistics import Evidence
 from facetrail.models.recommend.hints import HintNetwork
 from facetrail.models.recommend.pairwise_baselines import fit_bias_logistic, item_and_user_mean, item_mean
@@ -33,9 +27,9 @@ from facetrail.training.recommend.hint_batches import HintsRecipe, Rows
 from facetrail.training.recommend.hint_fit import build_network, fit_discovery
 from facetrail.training.recommend.hint_material import HintMaterial, controlled, sample_by_user
 from facetrail.training.recommend.hint_tuning import TuningConfig, shots, tune, tuning_config, written
+from facetrail.training.recommend.hint_units import Units, fresh_policy, mean_tokens
 from facetrail.training.recommend.hints import DEFAULTS
 
-TINY = "tiny"
 SAMPLE_SEED = 11
 PARTS = ("validation", "frozen", "rolling")
 
@@ -54,6 +48,7 @@ class HintCourse:
 
     def __init__(self, plan: HintsExperiment, material: HintMaterial, out: Path, *, device: torch.device) -> None:
         self._plan, self._material, self._out, self._device = plan, material, out, device
+        self._units = Units(out)
         rows, self._config = material.rows, tuning_config(plan.tuning)
         self.test = sample_by_user(rows.test, plan.n_test, rng=np.random.default_rng(SAMPLE_SEED))
         self.validation = sample_by_user(rows.validation, plan.n_validation, rng=np.random.default_rng(SAMPLE_SEED))
@@ -68,12 +63,12 @@ class HintCourse:
             "bias logistic": lambda log, part, cuts: log_odds(logistic.probabilities(log, part, cuts)),
         }
         for name, scored in scorers.items():
-            if not self._path(name, 0).is_file():
-                self._keep(name, 0, self._everywhere(scored, self._material.rows))
+            if not self._units.is_done(name, 0):
+                self._units.keep(name, 0, self._everywhere(scored, self._material.rows))
 
     def network(self, name: str, seed: int) -> None:
         """A discovery network alone, unless it has been done."""
-        if self._path(name, seed).is_file():
+        if self._units.is_done(name, seed):
             return
         arm, start = self._plan.networks[name], time.process_time()
         material = controlled(self._material, arm, n_plain=self._plan.prompt.n_plain, seed=seed)
@@ -87,11 +82,13 @@ class HintCourse:
         scores = self._everywhere(scored, material.rows)
         if arm.labels == "shuffled":
             scores["labels_all"] = material.rows.test.labels
-        self._keep(name, seed, scores, fit_cpu_seconds=fitted - start, scoring_cpu_seconds=time.process_time() - fitted)
+        self._units.keep(
+            name, seed, scores, fit_cpu_seconds=fitted - start, scoring_cpu_seconds=time.process_time() - fitted
+        )
 
     def language(self, name: str, seed: int) -> None:
         """A language model tuned on an arm's prompts, unless it has been done."""
-        if self._path(name, seed).is_file():
+        if self._units.is_done(name, seed):
             return
         arm, reading = self._plan.arms[name], self._reading(self._plan.arms[name], seed)
         config = self._tuning(seed)
@@ -101,24 +98,26 @@ class HintCourse:
             found = {part: written(prompts, asked, arm.slot, seed=seed) for part, asked in reading.parts.items()}
             return {"shots": written(prompts, reading.shots, arm.slot, seed=seed, dropout=config.hint_dropout), **found}
 
-        policy, prompts = self._policy(texts, seed)
+        plan = self._plan
+        policy, prompts = fresh_policy(
+            plan.language_model, texts, answers=(YES, NO), adapter=plan.adapter, dtype=plan.dtype, device=self._device,
+            seed=seed,
+        )  # fmt: skip
         start = time.monotonic()
         meters = tune(policy, prompts["shots"], reading.labels, config)
         tuned = time.monotonic()
         scores = {part: np.array([prefer(policy, prompt.text) for prompt in prompts[part]]) for part in PARTS}
         n = sum(len(prompts[part]) for part in PARTS)
-        lengths = [prompt.n_tokens for prompt in prompts["frozen"]]
-        self._keep(
+        self._units.keep(
             name, seed, scores,
-            tokens_per_prompt=float(np.mean(lengths)), optimiser_steps=meters.optimiser_steps,
+            tokens_per_prompt=mean_tokens(prompts["frozen"]), optimiser_steps=meters.optimiser_steps,
             grad_tokens=meters.grad_tokens, tuning_seconds=tuned - start,
             seconds_per_100_prompts=100 * (time.monotonic() - tuned) / n,
         )  # fmt: skip
 
     def kept(self, name: str, seed: int) -> dict[str, Any]:
         """The scores of a unit: part → (n,), `<part>_all` where it scored every row, and meters."""
-        found: dict[str, Any] = json.loads(self._path(name, 0 if name in CLOSED else seed).read_bytes())
-        return found
+        return self._units.kept(name, 0 if name in CLOSED else seed)
 
     def strata(self, chosen: Ints) -> dict[str, np.ndarray]:
         """Of some rows of test, frozen: how many of the item's attributes the user met, and what is cold."""
@@ -201,33 +200,6 @@ class HintCourse:
         network = recipe.network.model_copy(update=dict(changes))
         return recipe.model_copy(update={"network": network, "fit": recipe.fit.model_copy(update={"seed": seed})})
 
-    def _policy(
-        self, texts: Callable[[TokenCounts], dict[str, list[PairPrompt]]], seed: int
-    ) -> tuple[CausalPolicy, dict[str, list[PairPrompt]]]:
-        """A fresh language model and its prompts; a tiny one knows the words of these prompts alone."""
-        name = self._plan.language_model
-        if name != TINY:
-            adapter = self._plan.adapter.model_copy(update={"seed": seed})
-            policy = LocalPolicy.open(
-                base_folder(name), adapter=adapter, dtype=self._plan.dtype, device=str(self._device), name=name
-            )
-            return policy, texts(TokenCounts.of(policy))
-        found = texts(TokenCounts.of_words())
-        prompts = [prompt for part in found.values() for prompt in part]
-        tokenizer = WordTokenizer.of(sorted({YES, NO}.union(*(prompt.text.split() for prompt in prompts))))
-        context = max(prompt.n_tokens for prompt in prompts) + 1
-        return TinyPolicy.new(tokenizer, seed=seed, dim=16, n_layers=1, n_heads=2, context=context), found
-
     def _tuning(self, seed: int) -> TuningConfig:
         config = self._config
         return config.model_copy(update={"fit": config.fit.model_copy(update={"seed": seed})})
-
-    def _keep(self, name: str, seed: int, scores: Mapping[str, Floats], **meters: float) -> None:
-        content = {part: values.tolist() for part, values in scores.items()} | {"meters": meters}
-        path = self._path(name, seed)
-        path.parent.mkdir(exist_ok=True)
-        write_durably(path, json.dumps(content).encode())
-
-    def _path(self, name: str, seed: int) -> Path:
-        slug = "-".join(name.lower().replace("+", "and").replace(",", "").split())
-        return self._out / "scores" / f"{slug}-{seed}.json"

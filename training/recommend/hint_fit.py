@@ -15,7 +15,7 @@ from facetrail.eval.recommend_metrics import auc, user_auc
 from facetrail.models.errors import InvalidInput
 from facetrail.models.recommend.hint_rows import HintTable, SimilarUsers, contexts_of
 from facetrail.models.recommend.hint_statistics import Evidence
-from facetrail.models.recommend.hints import HintNetwork, start_from, translation_loss
+from facetrail.models.recommend.hints import Discovery, HintNetwork, start_from, translation_loss
 from facetrail.models.recommend.knowledge import Attributes
 from facetrail.models.recommend.similar_users import similar_users
 from facetrail.models.recommend.time_blocks import EventLog, Ints, Ratings, block_cuts, frozen_cuts, rolling_cuts
@@ -129,10 +129,7 @@ def fit_discovery(
         network.train()
         found = network(batch.rows, temperature=batch.temperature, generator=batch.noise)
         likes = binary_cross_entropy_with_logits(found.logits, batch.labels)
-        believed: list[Tensor] = [1 - side.null.mean() for side in (found.item, found.user) if side is not None]
-        loss = likes + recipe.belief * sum(believed)
-        if batch.translations.shape[1]:
-            loss = loss + recipe.translation * translation_loss(network, *batch.translations)
+        loss = likes + beside(network, found, batch.translations, recipe)
         return StepResult(loss, {"likes": float(likes.detach())})
 
     result = fit(
@@ -148,3 +145,14 @@ def fit_discovery(
     )
     network.eval()
     return network, result
+
+
+def beside(network: HintNetwork, found: Discovery, translations: Tensor, recipe: HintsRecipe) -> Tensor:
+    """What every loss of the network adds: the price of credibility, and the graph's own loss (TransE)."""
+    loss = network.slopes.new_zeros(())
+    for side in (found.item, found.user):
+        if side is not None:
+            loss = loss + recipe.belief * (1 - side.null.mean())
+    if translations.shape[1]:
+        loss = loss + recipe.translation * translation_loss(network, *translations)
+    return loss

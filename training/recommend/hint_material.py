@@ -62,7 +62,7 @@ def controlled(material: HintMaterial, arm: NetworkArm, *, n_plain: int, seed: i
     if arm.attributes == "random":
         lists = [np.sort(rng.choice(one, min(n_plain, len(one)), replace=False)) for one in lists]
     elif arm.attributes == "swapped":
-        lists = [lists[other] for other in _elsewhere(len(lists), rng)]
+        lists = [lists[other] for other in elsewhere(len(lists), rng)]
     if arm.fake:
         lists = _with_fakes(lists, arm.fake, rng)
     if arm.labels == "shuffled":
@@ -87,7 +87,7 @@ def _with_fakes(lists: Sequence[Ints], share: float, rng: np.random.Generator) -
     return wider
 
 
-def _elsewhere(n: int, rng: np.random.Generator) -> list[int]:
+def elsewhere(n: int, rng: np.random.Generator) -> list[int]:
     """A permutation that leaves nothing in its place."""
     circle = rng.permutation(n)
     places = np.empty(n, np.int64)

@@ -17,8 +17,9 @@ from facetrail.models.errors import InvalidInput
 from facetrail.models.recommend.hint_model import fit_blend
 from facetrail.models.recommend.time_blocks import Floats, Ints
 from facetrail.training.config import read_recipe
-from facetrail.training.recommend.hint_course import TINY, HintCourse
+from facetrail.training.recommend.hint_course import HintCourse
 from facetrail.training.recommend.hint_material import HintMaterial, miniature, pairs_material
+from facetrail.training.recommend.hint_units import TINY
 from facetrail.training.run_folder import open_run
 from facetrail.training.text.unifar import torch_device
 
