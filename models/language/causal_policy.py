@@ -132,35 +132,42 @@ class CausalPolicy(ABC):
     def score(self, prompt: str, continuations: Sequence[str]) -> NDArray[np.float64]:
         """Sum of the log-probs of each continuation after the prompt. → (len(continuations),).
 
-        Prompt and continuation are encoded apart, and no end token is scored; an empty continuation scores 0.
+        Prompt and continuation are encoded apart, and no end token is scored; an empty continuation scores 0. The
+        prompt is read once.
         """
         prompt_ids = self.tokenizer.encode_prompt(prompt)
         rows = [self.tokenizer.encode(text) for text in continuations]
-        if {len(row) for row in rows} == {1}:
-            return self._next_token_scores(prompt_ids, [row[0] for row in rows])
-        scores = np.zeros(len(rows))
+        scores, longest = np.zeros(len(rows)), max(map(len, rows), default=0)
+        if not longest:
+            return scores
+        read = torch.tensor([prompt_ids], device=self.device)
+        real = torch.ones_like(read) > 0
+        self._joined(read, real, read.new_zeros(1, longest), read.new_ones(1, longest) > 0)  # refuses what has no room
         for first in range(0, len(rows), self.rows_at_once):
             part = rows[first : first + self.rows_at_once]
-            longest = max(map(len, part))
-            if not longest:
-                continue
-            mask = torch.tensor([[i < len(row) for i in range(longest)] for row in part])
-            ids = torch.tensor([row + [0] * (longest - len(row)) for row in part])
-            prompts = torch.tensor([prompt_ids] * len(part))
             with torch.inference_mode():
-                found = self.log_probs(prompts, torch.ones_like(prompts) > 0, ids, mask, temperature=1.0)
-            scores[first : first + len(part)] = found.double().sum(1).cpu().numpy()
+                scores[first : first + len(part)] = self._after(read, real, part).cpu().numpy()
         return scores
 
-    def _next_token_scores(self, prompt_ids: Sequence[int], tokens: Sequence[int]) -> NDArray[np.float64]:
-        """Log-probs of single tokens after one prompt, which is read once for all of them."""
-        row = torch.tensor([list(prompt_ids)])
-        # Room is asked for one token more than is read: what the general way refuses is refused here as well.
-        self._joined(row, torch.ones_like(row) > 0, row.new_tensor([[0]]), torch.ones(1, 1) > 0)
-        with torch.inference_mode():
-            logits = self._last_logits(row.to(self.device), torch.ones_like(row, device=self.device) > 0, 1)[0, -1]
+    def _after(self, prompt: Tensor, real: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
+        """(n,) float64 log-probs of token rows after one prompt, (1, p), which is read once for all of them."""
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        total = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        if not longest:
+            return total
+        decoding = self._decoding(longest)
+        logits = decoding.start(prompt, real).expand(len(rows), -1)
+        for place in range(longest):
+            if place == 1:
+                decoding.take(torch.zeros(len(rows), dtype=torch.long, device=self.device))
+            if place:  # rows that have ended are carried along; nobody reads what they say
+                logits = decoding.step(ids[:, place - 1])
             wide = logits if logits.dtype == torch.float64 else logits.float()
-            return wide.log_softmax(-1)[list(tokens)].double().cpu().numpy()
+            found = wide.log_softmax(-1).gather(1, ids[:, place, None]).squeeze(1).double()
+            total += found.masked_fill(lengths <= place, 0)
+        return total
 
     def log_probs(
         self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, mask: Tensor, *, temperature: float

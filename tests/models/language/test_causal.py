@@ -175,23 +175,26 @@ def test_score_is_the_sum_of_log_probs(policy: CausalPolicy) -> None:
     assert found[2] == pytest.approx(by_hand, abs=1e-5)
 
 
-def test_continuations_of_one_token_read_the_prompt_once_and_score_the_same(
-    policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("texts", [["1", "3", "1"], ["12=4", "", "1", "3+3"]])
+def test_the_prompt_is_read_once_for_all_continuations(
+    policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch, texts: list[str]
 ) -> None:
-    texts = ["1", "3", "1"]
-    assert {len(policy.tokenizer.encode(text)) for text in texts} == {1}
-    general = policy.score("1+2=", [*texts, "12=4"])[:3]  # a longer one beside them takes the general way
-    rows_read = []
-    read = type(policy)._last_logits
+    prompt, rows = policy.tokenizer.encode_prompt("1+2="), [policy.tokenizer.encode(text) for text in texts]
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[place < len(row) for place in range(longest)] for row in rows])
+    prompts = torch.tensor([prompt] * len(rows))
+    with torch.no_grad():
+        apart = policy.log_probs(prompts, torch.ones_like(prompts) > 0, ids, mask, temperature=1.0).sum(1)
+    read: list[tuple[int, ...]] = []
+    kind = type(policy._decoding(1))
+    start = kind.start
+    monkeypatch.setattr(kind, "start", lambda self, ids, mask: read.append(tuple(ids.shape)) or start(self, ids, mask))
+    assert policy.score("1+2=", texts) == pytest.approx(apart.numpy(), abs=1e-5)
+    assert read == [(1, len(prompt))]
 
-    def counted(self: CausalPolicy, ids: torch.Tensor, mask: torch.Tensor, n_last: int) -> torch.Tensor:
-        rows_read.append(len(ids))
-        return read(self, ids, mask, n_last)
 
-    monkeypatch.setattr(type(policy), "_last_logits", counted)
-    found = policy.score("1+2=", texts)
-    assert rows_read == [1]
-    assert found == pytest.approx(general, abs=1e-5)
+def test_a_prompt_without_room_for_a_continuation_is_refused(policy: CausalPolicy) -> None:
     full = next(text for n in range(400) if len(policy.tokenizer.encode_prompt(text := "1" * n)) == policy.context)
     with pytest.raises(InvalidInput, match="shorten them"):
         policy.score(full, ["1"])
