@@ -103,8 +103,32 @@ class ReasonShape(Shape):
     text: str
 
 
+class ShownHintShape(Shape):
+    """An attribute that speaks for or against an item. Similar users are a count, never who they are."""
+
+    relation: str
+    value: str
+    polarity: Literal["likes", "dislikes"]
+    provenance: Literal["own", "similar"]
+    credibility: float
+    own_items: list[str]
+    similar_users: int
+
+
+class ItemHintsShape(Shape):
+    """Of strategy `hints`: `null_weight` is the share of credibility that says "no hint", `text` what a language model
+    reads."""
+
+    shown: list[ShownHintShape]
+    null_weight: float
+    text: str
+    n_tokens: int
+    flags: list[str]
+
+
 class RecommendationShape(Shape):
-    """One proposed item; `reasons` are there where `explain` asked for them, `payload` where `with_payload` did."""
+    """One proposed item; `reasons` and `hints` are there where `explain` asked for them, `payload` where `with_payload`
+    did."""
 
     id: str
     score: float
@@ -112,6 +136,7 @@ class RecommendationShape(Shape):
     sources: list[RecommendSourceShape]
     reasons: list[ReasonShape]
     flags: list[str]
+    hints: ItemHintsShape | None
     payload: DocumentShape | None
 
 

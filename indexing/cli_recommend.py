@@ -29,6 +29,13 @@ HintsAllow = Annotated[
     list[str] | None,
     typer.Option(help="Strategy hints: look at this relation and no other; repeat for more.", metavar="RELATION"),
 ]
+HintsSaid = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Strategy hints: what the user likes, dislikes, or wants left alone, as hints show it; repeat for more.",
+        metavar="'likes|dislikes|mute RELATION: VALUE'",
+    ),
+]
 HintsDeny = Annotated[
     list[str] | None,
     typer.Option(help="Strategy hints: never look at this relation; repeat for more.", metavar="RELATION"),
@@ -51,6 +58,7 @@ def recommend(
     hints_polarity: HintsPolarity = "both",
     hints_allow: HintsAllow = None,
     hints_deny: HintsDeny = None,
+    hints_feedback: HintsSaid = None,
     item: Annotated[str | None, typer.Option(help="Strategy similar: near to this document.", metavar="ID")] = None,
     limit: Annotated[int, typer.Option(help="Items to show, 1 to 500.")] = 10,
     offset: Annotated[int, typer.Option(help="Items to pass over.")] = 0,
@@ -94,6 +102,7 @@ def recommend(
                 "polarity": hints_polarity,
                 "relations_allow": hints_allow or [],
                 "relations_deny": hints_deny or [],
+                "feedback": [_verdict(text) for text in hints_feedback or []],
             },
             "item": item,
             "limit": limit,
@@ -129,6 +138,17 @@ def _request(values: dict[str, Any]) -> "RecommendRequest":
         first = error.errors()[0]
         option = "hints-max" if first["loc"][:2] == ("hints", "max") else str(first["loc"][0]).replace("_", "-")
         raise InvalidInput(f"--{option}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+
+
+def _verdict(text: str) -> dict[str, str]:
+    """`dislikes genre: Horror` → its parts; a value may hold a colon."""
+    verdict, _, attribute = text.partition(" ")
+    relation, colon, value = attribute.partition(":")
+    if verdict not in ("likes", "dislikes", "mute") or not colon or not relation.strip() or not value.strip():
+        raise InvalidInput(
+            f"--hints-feedback {text!r} is not 'likes|dislikes|mute RELATION: VALUE'; try 'mute genre: War'"
+        )
+    return {"relation": relation.strip(), "value": value.strip(), "verdict": verdict}
 
 
 def _history(file: Path) -> "list[str | HistoryEvent]":

@@ -36,6 +36,15 @@ class Diversity(Closed):
     """0: by score alone; 1: as unlike each other as can be."""
 
 
+class HintVerdict(Closed):
+    """What the user says of an attribute, by the names that hints show."""
+
+    relation: str = Field(min_length=1, max_length=512)
+    value: str = Field(min_length=1, max_length=512)
+    verdict: Literal["likes", "dislikes", "mute"]
+    """`likes` and `dislikes` count like five events of it · `mute`: neither counted nor selected nor shown."""
+
+
 class HintOptions(Closed):
     """Strategy `hints`: who decides on the candidates."""
 
@@ -52,6 +61,8 @@ class HintOptions(Closed):
     """Relations that may be looked at, by the names that hints show; empty: all."""
     relations_deny: list[str] = Field(default_factory=list, max_length=1_000)
     """Relations whose attributes are neither counted nor selected nor shown."""
+    feedback: list[HintVerdict] = Field(default_factory=list, max_length=1_000)
+    """Corrects or mutes hints for this request; of one attribute the last verdict holds."""
 
 
 class ExcludeShown(Closed):

@@ -75,7 +75,7 @@ class OpenRecommenders:
 
     def _hinted(self, hints: HintOptions, *, is_attached: bool) -> Chosen:
         """The attached model over the default strategy; it is given dislikes as well."""
-        from facetrail.models.recommend.hint_choice import HintChoice
+        from facetrail.models.recommend.hint_choice import HintChoice, HintFeedback
 
         collection = self._searcher.collection.folder
         if not is_attached:
@@ -90,7 +90,12 @@ class OpenRecommenders:
                 self._hints = OpenHints(folder)
             opened = self._hints
         choice = HintChoice(
-            hints.max, hints.sides, hints.polarity, tuple(hints.relations_allow), tuple(hints.relations_deny)
+            hints.max,
+            hints.sides,
+            hints.polarity,
+            tuple(hints.relations_allow),
+            tuple(hints.relations_deny),
+            tuple(HintFeedback(one.relation, one.value, one.verdict) for one in hints.feedback),
         )
         asked = opened.in_mode(hints.mode).under(choice)
         return Chosen(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from facetrail.models.language.records import Kind
-from facetrail.models.recommend.hint_text import OPENINGS, Hint, Polarity, Provenance
-from facetrail.models.recommend.records import Reason
+from facetrail.models.recommend.hint_text import OPENINGS, Hint
+from facetrail.models.recommend.records import ItemHints, Reason, ShownHint
 
 Mode = Literal["discovery", "lm", "blend"]
 
@@ -21,32 +21,13 @@ class Reasoner:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownHint:
-    """A hint with its support: ids of own items, and a count of similar users, never who they are."""
-
-    relation: str
-    value: str
-    polarity: Polarity
-    provenance: Provenance
-    credibility: float
-    own_items: tuple[str, ...]
-    similar_users: int
-
-
-@dataclass(frozen=True, slots=True)
 class HintedItem:
-    """One item. null_weight: the item side's share of "no hint" · text: the hints as a prompt has them · n_tokens: of
-    the text · flags: among `cold_user` and `cold_attributes`.
-    """
+    """One item. rank: from 1."""
 
     id: str
     score: float
     rank: int
-    hints: tuple[ShownHint, ...]
-    null_weight: float
-    text: str
-    n_tokens: int
-    flags: tuple[str, ...]
+    hints: ItemHints
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class HintReader:
                 relation=relation,
                 value=value,
                 polarity="likes" if own + similar > 0 else "dislikes",
-                provenance="own" if own_items and abs(own) >= abs(similar) else "similar",
+                # A user who told of an attribute has a taste of their own, and maybe no item with it.
+                provenance="own" if told[place, 2] > 0 and abs(own) >= abs(similar) else "similar",
                 credibility=float(credibility[place]),
                 own_items=own_items,
                 n_similar=self._n_similar(context, attribute),

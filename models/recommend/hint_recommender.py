@@ -20,7 +20,6 @@ from facetrail.models.recommend.hint_answer_records import (
     HintedItem,
     Mode,
     Reasoner,
-    ShownHint,
     as_reason,
     shown_hint,
 )
@@ -29,7 +28,7 @@ from facetrail.models.recommend.hint_choice import HintChoice
 from facetrail.models.recommend.hint_model import HintBlend, HintModel, SeenRows, log_odds
 from facetrail.models.recommend.hint_prompts import Asked, HintPrompts, PromptConfig, Slot, TokenCounts, words_and_signs
 from facetrail.models.recommend.hint_statistics import Evidence
-from facetrail.models.recommend.records import Event, Recommendation, Source
+from facetrail.models.recommend.records import Event, ItemHints, Recommendation, ShownHint, Source
 from facetrail.models.recommend.time_blocks import EventLog, Floats, Ints, Ratings, joined
 
 DISCOVERY = "hint discovery"
@@ -140,8 +139,9 @@ class HintRecommender:
                 score=item.score,
                 rank=item.rank,
                 sources=(Source(source, item.rank, item.score),),
-                reasons=tuple(as_reason(hint) for hint in item.hints) if explain else (),
-                flags=("fallback",) if "cold_user" in item.flags else (),
+                reasons=tuple(as_reason(hint) for hint in item.hints.shown) if explain else (),
+                flags=("fallback",) if "cold_user" in item.hints.flags else (),
+                hints=item.hints if explain else None,
             )
             for item in answer.items
         ]
@@ -183,7 +183,7 @@ class HintRecommender:
             np.arange(start, start + len(own), dtype=np.int64),
         )
         log = EventLog(joined([others, events]), guest + 1, len(model.items), n_prior=len(others))
-        return _Asking(user, Evidence(log, self._attributes))
+        return _Asking(user, Evidence(log, self._attributes, self._choice.told(user, self._attributes)))
 
     def _shown(self, asked: Asked, score: float, rank: int) -> HintedItem:
         lines = self._prompts.lines(asked, "pidlr", rng=np.random.default_rng(0))
@@ -192,16 +192,9 @@ class HintRecommender:
         hints: dict[int, ShownHint] = {}
         for hint in (*asked.hints.item, *asked.hints.user):
             hints.setdefault(hint.attribute, shown_hint(hint, ids))
-        return HintedItem(
-            id=ids[asked.item],
-            score=score,
-            rank=rank,
-            hints=tuple(hints.values()),
-            null_weight=asked.hints.null_item,
-            text=text,
-            n_tokens=self._prompts.tokens.of_text(text) if text else 0,
-            flags=asked.hints.flags,
-        )
+        n_tokens = self._prompts.tokens.of_text(text) if text else 0
+        told = ItemHints(tuple(hints.values()), asked.hints.null_item, text, n_tokens, asked.hints.flags)
+        return HintedItem(ids[asked.item], score, rank, told)
 
 
 class _Asking(NamedTuple):

@@ -69,11 +69,21 @@ class Taste:
         return np.stack(columns, axis=-1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a user said of attributes in so many words. attributes: (k,) · signs: (k,) 1 for liked, -1 for disliked."""
+
+    user: int
+    attributes: Ints
+    signs: Floats
+
+
 class Evidence:
     """Answers for any (user, cut) from an event log and the items' attributes."""
 
-    def __init__(self, log: EventLog, attributes: Attributes) -> None:
-        self.log, self.attributes = log, attributes
+    def __init__(self, log: EventLog, attributes: Attributes, told: Told | None = None) -> None:
+        """told: counts as SMOOTHING events more of the attribute, each liked or disliked as much as can be."""
+        self.log, self.attributes, self._told = log, attributes, told
 
     def biases(self, users: Ints, items: Ints, cuts: Ints) -> Biases:
         """Of rows, each at its own cut."""
@@ -115,6 +125,11 @@ class Evidence:
         cells = rows[which] * n + found
         counts = np.bincount(cells, minlength=len(users) * n).reshape(len(users), n).astype(np.float64)
         sums = np.bincount(cells, weights=surprise[which], minlength=len(users) * n).reshape(len(users), n)
+        sums = sums.astype(np.float64)  # of no event at all they are integers
+        if self._told is not None:
+            rows = np.flatnonzero(users == self._told.user)[:, None]
+            counts[rows, self._told.attributes] += SMOOTHING
+            sums[rows, self._told.attributes] += SMOOTHING * self._told.signs
         return counts, sums / (counts + SMOOTHING)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from facetrail.models.recommend.hint_text import Polarity, Provenance
+
 ReasonType = Literal["because_you", "attribute", "role", "popular", "cold"]
 
 
@@ -44,6 +46,37 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownHint:
+    """A hint with its support: ids of own items, and a count of similar users, never who they are."""
+
+    relation: str
+    value: str
+    polarity: Polarity
+    provenance: Provenance
+    credibility: float
+    """In [0, 1], relative to the other candidates of the item."""
+    own_items: tuple[str, ...]
+    """Items of the history that have the attribute."""
+    similar_users: int
+    """Whose history has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemHints:
+    """What a model of hints has to say of one item for one user."""
+
+    shown: tuple[ShownHint, ...]
+    null_weight: float
+    """Share of the credibility among the item's attributes that says: no hint."""
+    text: str
+    """The hints as a prompt has them."""
+    n_tokens: int
+    """Of the text, as the reasoner counts them."""
+    flags: tuple[str, ...]
+    """Among `cold_user` (no event of the user is known) and `cold_attributes` (the item has none)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recommendation:
     """One proposed item; higher scores first, equal ones by id."""
 
@@ -55,3 +88,5 @@ class Recommendation:
     reasons: tuple[Reason, ...] = ()
     flags: tuple[str, ...] = ()
     """Among `cold` (the item was never seen in training) and `fallback` (nothing was known of the user)."""
+    hints: ItemHints | None = None
+    """Of strategy `hints`, where reasons are asked for."""

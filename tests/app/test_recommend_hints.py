@@ -174,6 +174,36 @@ def test_a_denied_relation_is_neither_counted_nor_shown(hinted: Any, model: Hint
     assert f"knows no relation 'star sign'; it knows {', '.join(relations)}" in refused.json()["detail"]
 
 
+def test_hints_are_fields_of_the_answer(hinted: Any) -> None:
+    (found,) = ask(hinted, limit=1, explain=True, allow=[IDS[8]]).json()["items"]
+    assert set(found["hints"]) == {"shown", "null_weight", "text", "n_tokens", "flags"}
+    comedy = next(hint for hint in found["hints"]["shown"] if hint["value"] == "Comedy")
+    assert (comedy["relation"], comedy["polarity"], comedy["provenance"]) == ("genre", "likes", "own")
+    assert sorted(comedy["own_items"]) == sorted(COMEDIES)
+    assert isinstance(comedy["similar_users"], int)  # a count, not who they are
+    assert [reason["weight"] for reason in found["reasons"]] == [h["credibility"] for h in found["hints"]["shown"]]
+    assert "genre: Comedy" in found["hints"]["text"]
+    assert ask(hinted, limit=1).json()["items"][0]["hints"] is None
+    assert ask(hinted, limit=1, strategy="blend", explain=True).json()["items"][0]["hints"] is None
+
+
+def test_a_user_corrects_and_mutes_hints_for_one_request(hinted: Any) -> None:
+    def scores(*feedback: dict[str, str]) -> dict[str, float]:
+        answer = ask(hinted, limit=500, hints={"feedback": list(feedback)})
+        assert answer.status_code == 200, answer.text
+        return {item["id"]: item["score"] for item in answer.json()["items"]}
+
+    comedy = {"relation": "genre", "value": "Comedy"}
+    before, turned = scores(), scores({**comedy, "verdict": "dislikes"})
+    assert turned[IDS[8]] < before[IDS[8]]
+    assert scores() == before
+    muted = ask(hinted, limit=500, explain=True, hints={"feedback": [{**comedy, "verdict": "mute"}]})
+    assert not any("Comedy" in text for texts in reasons_of(muted).values() for text in texts)
+    refused = ask(hinted, hints={"feedback": [{"relation": "genre", "value": "Opera", "verdict": "likes"}]})
+    assert (refused.status_code, refused.json()["pointer"]) == (422, "/hints/feedback/0")
+    assert ask(hinted, hints={"feedback": [{**comedy, "verdict": "adores"}]}).status_code == 422
+
+
 def test_modes_without_a_language_model_and_a_newer_model(hinted: Any, fitted_run: Path, model: HintModel) -> None:
     refused = ask(hinted, hints={"mode": "lm"})
     assert (refused.status_code, refused.json()["pointer"]) == (422, "/hints/mode")
@@ -228,3 +258,11 @@ def test_the_command_line_attaches_and_asks(service: Any, fitted_run: Path, caps
     assert run(*asked, "--hints-mode", "blend")["items"] != found["items"]
     bare = run(*asked, "--hints-deny", "genre", "--hints-polarity", "likes", "--hints-max", "1")["items"]
     assert not any("genre:" in reason["text"] for item in bare for reason in item["reasons"])
+    muted = run(*asked, "--hints-feedback", "mute genre: Comedy", "--hints-feedback", "likes genre: Drama")["items"]
+    said = {(hint["value"], hint["polarity"]) for item in muted for hint in item["hints"]["shown"]}
+    assert ("Drama", "likes") in said
+    assert not {("Comedy", "likes"), ("Drama", "dislikes")} & said
+    for wrong in ("mute Comedy", "adores genre: Comedy", "mute genre:"):
+        with pytest.raises(SystemExit) as end:
+            main(["recommend", str(folder), "--user", "new", "--strategy", "hints", "--hints-feedback", wrong])
+        assert (end.value.code, "RELATION: VALUE" in capsys.readouterr().err) == (2, True)

@@ -9,12 +9,13 @@ from contracts.hint_models import small_hint_model, tiny_language
 from numpy.typing import NDArray
 
 from facetrail.models.errors import InvalidInput, NotFound
-from facetrail.models.recommend.hint_answer_records import Reasoner
+from facetrail.models.recommend.hint_answer_records import HintedItem, Reasoner
+from facetrail.models.recommend.hint_choice import HintChoice, HintFeedback
 from facetrail.models.recommend.hint_model import HintBlend, HintModel, log_odds, save_hint_model
-from facetrail.models.recommend.hint_prompts import Slot
+from facetrail.models.recommend.hint_prompts import Slot, words_and_signs
 from facetrail.models.recommend.hint_reasoner import open_hint_recommender
 from facetrail.models.recommend.hint_recommender import HintRecommender
-from facetrail.models.recommend.records import Event
+from facetrail.models.recommend.records import Event, ShownHint
 
 # Films 0, 4, 8, ... are comedies, 1, 5, ... dramas: somebody new who likes comedies and no drama.
 LIKED, DISLIKED = ("0", "4", "8", "12"), ("1", "5", "9")
@@ -53,14 +54,14 @@ def test_discovery_ranks_every_item_and_names_its_hints(model: HintModel):
     assert scores == sorted(scores, reverse=True)
     assert answer.reasoner == Reasoner("none", "hint discovery", False)
     comedy = next(item for item in answer.items if item.id == "16")
-    found = next(hint for hint in comedy.hints if hint.value == "Comedy")
+    found = next(hint for hint in comedy.hints.shown if hint.value == "Comedy")
     assert (found.relation, found.polarity, found.provenance) == ("genre", "likes", "own")
     assert sorted(found.own_items, key=int) == list(LIKED)
     assert 0 < found.credibility <= 1
     assert 0 <= found.similar_users <= 3
-    assert "likes — genre: Comedy" in comedy.text.replace("; ", " ## likes — ")
+    assert "likes — genre: Comedy" in comedy.hints.text.replace("; ", " ## likes — ")
     drama = next(item for item in answer.items if item.id == "13")
-    assert any(hint.value == "Drama" and hint.polarity == "dislikes" for hint in drama.hints)
+    assert any(hint.value == "Drama" and hint.polarity == "dislikes" for hint in drama.hints.shown)
 
 
 def test_candidates_and_unknown_ids_are_respected(model: HintModel):
@@ -76,7 +77,7 @@ def test_candidates_and_unknown_ids_are_respected(model: HintModel):
 def test_a_known_user_is_known_by_the_given_history_alone(model: HintModel):
     recommender = HintRecommender(model, mode="discovery")
     bare = recommender.answer([Event("u3", "0", "rate", 1, 5.0)], k=3)
-    assert all(hint.own_items in ((), ("0",)) for item in bare.items for hint in item.hints)
+    assert all(hint.own_items in ((), ("0",)) for item in bare.items for hint in item.hints.shown)
 
 
 def test_the_language_model_reads_the_best_items_and_decides(model: HintModel):
@@ -128,6 +129,59 @@ def test_reasons_are_the_hints_with_support(model: HintModel):
     assert reason.type == "attribute"
     assert reason.text.startswith("likes — genre: Comedy (4 items of the history, ")
     assert f"credibility {reason.weight:.2f})" in reason.text
+    assert found.hints is not None
+    shown = next(hint for hint in found.hints.shown if hint.value == "Comedy")
+    assert (shown.credibility, len(shown.own_items)) == (reason.weight, 4)
+    assert found.hints.n_tokens == words_and_signs(found.hints.text) > 0
+    assert HintRecommender(model).recommend(HISTORY, k=1)[0].hints is None
+
+
+def told(model: HintModel, *feedback: HintFeedback, history: Sequence[Event] = HISTORY) -> dict[str, HintedItem]:
+    """What is answered to a user who says so, by id."""
+    recommender = HintRecommender(model, mode="discovery").under(HintChoice(feedback=feedback))
+    return {item.id: item for item in recommender.answer(history, k=40).items}
+
+
+def shown_of(item: HintedItem) -> dict[str, ShownHint]:
+    """By value."""
+    return {hint.value: hint for hint in item.hints.shown}
+
+
+def test_what_a_user_says_of_an_attribute_counts_at_once_and_is_taken_back_by_leaving_it_out(model: HintModel):
+    before = told(model)
+    comedies = [name for name, item in before.items() if "Comedy" in shown_of(item)]
+    turned = told(model, HintFeedback("genre", "Comedy", "dislikes"))
+    liked = told(model, HintFeedback("genre", "Drama", "likes"))
+    assert comedies
+    assert all(turned[name].score < before[name].score for name in comedies)
+    assert {shown_of(turned[name])["Comedy"].polarity for name in comedies if "Comedy" in shown_of(turned[name])} == {
+        "dislikes"
+    }
+    assert shown_of(before["13"])["Drama"].polarity == "dislikes"
+    assert shown_of(liked["13"])["Drama"].polarity == "likes"
+    assert liked["13"].score > before["13"].score
+    assert told(model) == before
+    last = (HintFeedback("genre", "Drama", "likes"), HintFeedback("genre", "Drama", "dislikes"))
+    assert told(model, *last) == told(model, last[1])
+
+
+def test_who_is_known_by_one_word_alone_gets_hints_by_it(model: HintModel):
+    found = told(model, HintFeedback("genre", "Comedy", "likes"), history=[])
+    hints = [hint for item in found.values() for hint in item.hints.shown if hint.value == "Comedy"]
+    assert hints
+    assert {(hint.polarity, hint.provenance, hint.own_items) for hint in hints} == {("likes", "own", ())}
+
+
+def test_a_muted_attribute_is_gone_and_a_denied_one_does_not_come_back_by_being_liked(model: HintModel):
+    muted = told(model, HintFeedback("genre", "Comedy", "mute"))
+    assert not any("Comedy" in shown_of(item) for item in muted.values())
+    assert any("Drama" in shown_of(item) for item in muted.values())
+    denied = HintChoice(deny=("genre",), feedback=(HintFeedback("genre", "Comedy", "likes"),))
+    answer = HintRecommender(model, mode="discovery").under(denied).answer(HISTORY, k=40)
+    assert not any(hint.relation == "genre" for item in answer.items for hint in item.hints.shown)
+    with pytest.raises(InvalidInput, match="no attribute 'genre: Opera'") as refused:
+        told(model, HintFeedback("genre", "Comedy", "mute"), HintFeedback("genre", "Opera", "likes"))
+    assert refused.value.pointer == "/hints/feedback/1"
     assert HintRecommender(model).recommend(HISTORY, k=1, candidates=["16"])[0].reasons == ()
 
 
