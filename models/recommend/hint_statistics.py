@@ -124,8 +124,8 @@ class Evidence:
         which, found = self.attributes.spread(items)
         cells = rows[which] * n + found
         counts = np.bincount(cells, minlength=len(users) * n).reshape(len(users), n).astype(np.float64)
-        sums = np.bincount(cells, weights=surprise[which], minlength=len(users) * n).reshape(len(users), n)
-        sums = sums.astype(np.float64)  # of no event at all they are integers
+        weighted = np.bincount(cells, weights=surprise[which], minlength=len(users) * n)
+        sums = weighted.astype(np.float64).reshape(len(users), n)  # of no event at all they are integers
         if self._told is not None:
             rows = np.flatnonzero(users == self._told.user)[:, None]
             counts[rows, self._told.attributes] += SMOOTHING
