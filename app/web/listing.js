@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { byId, plural, replace } from "./dom.js";
+import { tasteWith } from "./hints.js";
 import { hitCard } from "./hits.js";
 import { button, nothing, warnings } from "./notices.js";
 import { bodyOf, drawEmpty, isAsked as isAskedFor, itemCard, pageOf } from "./recommend.js";
@@ -89,7 +90,8 @@ export class Listing {
 
   card(hit, rank) {
     const { like } = this.hands;
-    if (isRecommending(this.state)) return itemCard(hit, rank, this.state, { like, add: (id) => this.addLiked(id) });
+    if (isRecommending(this.state)) return itemCard(hit, rank, this.state, { like, add: (id) => this.addLiked(id),
+      tell: (hint, verdict) => this.tell(hint, verdict) });
     const recommend = this.info?.n_events ? (found) => this.recommendFrom(found) : null;
     return hitCard(hit, rank, { isLike: Boolean(this.state.like), like, recommend });
   }
@@ -118,6 +120,12 @@ export class Listing {
 
   addLiked(id) {
     this.recommendTo({}, [...historyOf(this.state.history).filter((other) => other !== id), id]);
+  }
+
+  tell(hint, verdict) {
+    this.hands.change({ taste: tasteWith(this.state.taste, hint, verdict) });
+    window.scrollTo(0, 0);
+    this.results.focus();
   }
 
   recommendTo(changes, liked) {

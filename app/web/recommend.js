@@ -1,6 +1,7 @@
 /** Recommendations: for whom, each item with its reasons, and "I like this", which asks again. */
 
 import { el, label, newId, plural, replace } from "./dom.js";
+import { answersGiven, answersTo, tasteOf, tasteWithout } from "./hints.js";
 import { hitCard } from "./hits.js";
 import { button, nothing } from "./notices.js";
 import { historyOf } from "./state.js";
@@ -20,6 +21,7 @@ export function bodyOf(state, limit) {
   for (const name of ["user", "strategy", "collection"]) if (state[name]) body[name] = state[name];
   if (state.history) body.history = historyOf(state.history);
   if (state.filter) body.filter = JSON.parse(state.filter);
+  if (state.strategy === "hints" && state.taste) body.hints = { feedback: tasteOf(state.taste) };
   return body;
 }
 
@@ -29,10 +31,11 @@ export function pageOf({ items, fallback, warnings, next_cursor }) {
   return { hits: items, warnings: [...note, ...warnings], next_cursor };
 }
 
-/** hands: {like(hit), add(id)}. */
+/** hands: {like(hit), add(id), tell(hint, verdict)}. */
 export function itemCard(item, rank, state, hands) {
   const row = hitCard({ ...item, explanation: null }, rank, { isLike: false, like: hands.like });
-  const reasons = item.reasons.map((reason) => el("li", {}, told(reason, state, hands)));
+  const hints = item.hints?.shown ?? []; // a reason each, in the same order
+  const reasons = item.reasons.map((reason, n) => el("li", {}, told(reason, state, hands), hints[n] && answersTo(hints[n], hands.tell)));
   const flags = item.flags.map((flag) => el("span", { class: "flag" }, FLAGS[flag] ?? label(flag)));
   const actions = row.querySelector(".actions");
   actions.before(el("div", { class: "because" }, flags,
@@ -93,10 +96,17 @@ export class Whom {
     this.strategy.value = state.strategy;
     this.about.textContent = isAsked(state) || info === undefined ? "" : aboutOf(info);
     const liked = historyOf(state.history);
+    const isHinted = state.strategy === "hints";
     replace(this.liked, liked.length ? el("span", { class: "note" }, state.user ? "who also likes" : "Whoever likes") : null,
       liked.map((id, place) => el("span", { class: "chip" }, named("span", id, state), el("button", { type: "button", class: "quiet",
         "aria-label": `Forget ${id}`, on: { click: () => this.forget(liked, place) } }, "×"))),
+      isHinted ? answersGiven(state.taste, (place) => this.takeBack(place)) : null,
       isAsked(state) ? null : button("Begin with what is popular", () => this.change({ history: "[]" }), "start"));
+  }
+
+  takeBack(place) {
+    this.change({ taste: tasteWithout(this.state.taste, place) });
+    this.user.focus(); // the button that had the focus is gone
   }
 
   forget(liked, place) {

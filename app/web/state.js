@@ -4,11 +4,11 @@ import { isWeighed, modeOf } from "./modes.js";
 import { weightsOf } from "./weights.js";
 
 /** view: "" for searching, "ask" for an answer to q, "recommend", "evaluate", "collections"; by: the one facet that
- *  `like` compares; facets: weights, see weights.js. Of recommendations: user, strategy, and history, the ids of liked
- *  documents as a JSON list; "[]" asks for what is popular. Of an evaluation: the configurations a and b, see
+ *  `like` compares; facets: weights, see weights.js. Of recommendations: user, strategy, history, the ids of liked
+ *  documents as a JSON list ("[]" asks for what is popular), and taste, see hints.js. Of an evaluation: the configurations a and b, see
  *  configurations.js, the measure and the order that queries are shown by, and the id of the query in view, `at`. */
 export const EMPTY = { q: "", mode: "", like: "", by: "", facets: "", filter: "", collection: "",
-  view: "", user: "", strategy: "", history: "", a: "", b: "", measure: "", sort: "", at: "" };
+  view: "", user: "", strategy: "", history: "", taste: "", a: "", b: "", measure: "", sort: "", at: "" };
 
 export function readState(query) {
   const given = new URLSearchParams(query);

@@ -50,6 +50,10 @@ def shown_hint(hint: Hint, ids: Sequence[str]) -> ShownHint:
 def as_reason(hint: ShownHint) -> Reason:
     """In the words that every recommender's reasons have."""
     attribute = f"{hint.relation}: {hint.value}"
-    support = f"{len(hint.own_items)} items of the history, {hint.similar_users} similar users"
+    support = f"{_counted(len(hint.own_items), 'item')} of the history, {_counted(hint.similar_users, 'similar user')}"
     said = f"{OPENINGS[hint.polarity, hint.provenance]} — {attribute} ({support}; credibility {hint.credibility:.2f})"
     return Reason("attribute", (attribute,), hint.credibility, said)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

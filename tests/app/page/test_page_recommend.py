@@ -1,11 +1,21 @@
 """Recommendations on the page: for a user, for what is liked, with reasons, and what it says where there are none."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from contracts.hint_models import small_hint_model
 from playwright.sync_api import Page, Route, expect
+
+from facetrail.indexing.recommending_hints import attach_hints
+from facetrail.indexing.searcher import Searcher
+from facetrail.models.recommend.hint_model import HintModel, save_hint_model
+from facetrail.models.recommend.interactions import Vocabulary
 
 pytestmark = pytest.mark.browser
 READER = "reader-01"
@@ -171,21 +181,64 @@ def test_without_a_mouse(open_page: Any) -> None:
     expect(page.get_by_role("searchbox")).to_be_focused()
 
 
-def test_hints_are_offered_where_a_model_of_them_is_attached(open_page: Any) -> None:
+@pytest.fixture
+def hinted(searchers: dict[str, Searcher], tmp_path: Path) -> Iterator[HintModel]:
+    """A model of hints, attached to the readers' documents and taken away again."""
+    collection = searchers["readers"].collection
+    with collection.snapshot() as view:
+        ids = tuple(sorted(view.ids_by_change()))
+    small = small_hint_model()
+    model = replace(small, items=Vocabulary(ids[: len(small.items)]))
+    save_hint_model(tmp_path / "model", model)
+    attached = attach_hints(collection, tmp_path / "model")
+    yield model
+    shutil.rmtree(attached.folder.parent)
+
+
+def test_hints_are_offered_where_a_model_of_them_is_attached(open_page: Any, request: pytest.FixtureRequest) -> None:
     page = open_page(EMPTY)
     offered = page.get_by_label("by", exact=True).locator("option")
     expect(offered).to_have_text(["All together", "Liked together", "Liked in turn", "Popular"])
-
-    def attached(route: Route) -> None:
-        answer = route.fetch()
-        info = answer.json()
-        for one in info["collections"]:
-            one["recommenders"] = [*one["recommenders"], "hints"]
-        route.fulfill(response=answer, json=info)
-
-    page.route("**/v1/collections", attached)
+    request.getfixturevalue("hinted")
     page.reload()
     expect(offered.last).to_have_text("Preference hints")
+
+
+def test_a_hint_is_answered_and_the_answer_taken_back(
+    open_page: Any, site: Any, hinted: HintModel, barriers: Any
+) -> None:
+    liked = [name for number, name in enumerate(hinted.items.ids) if number % 4 == 0][:4]  # comedies
+    history = json.dumps(liked)
+    page = open_page(f"/?view=recommend&collection=readers&strategy=hints&history={quote(history)}")
+    settled(page)
+    reasons = page.get_by_role("list", name="Reasons").get_by_role("listitem")
+    expect(reasons.filter(has_text="genre: Comedy").first).to_contain_text(
+        "likes — genre: Comedy (4 items of the history"
+    )
+    assert barriers(page) == []
+    before = ids(page)
+    page.get_by_role("button", name="Leave out genre: Comedy").first.click()
+    settled(page)
+    given = [{"relation": "genre", "value": "Comedy", "verdict": "mute"}]
+    assert json.loads(address(page)["taste"]) == given
+    expect(reasons.filter(has_text="genre: Comedy")).to_have_count(0)
+    expect(page.locator(".liked .chip").last).to_contain_text("Leave out genre: Comedy")
+    body = {"history": liked, "strategy": "hints", "hints": {"feedback": given}, "limit": 10}
+    assert ids(page) == recommended(site, **body)
+    page.get_by_role("button", name="Less of").first.click()
+    expect(page.locator(".liked .chip")).to_have_count(6)
+    while page.get_by_role("button", name="Take back").count():
+        page.get_by_role("button", name="Take back").first.click()
+    settled(page)
+    assert "taste" not in address(page)
+    assert ids(page) == before
+
+
+def test_an_address_with_answers_to_hints_that_are_none_still_recommends(open_page: Any, hinted: HintModel) -> None:
+    for taste in ("{", '{"a": 1}', '[{"relation": "genre"}, 3, null]'):
+        page = open_page(f"/?view=recommend&collection=readers&strategy=hints&user={READER}&taste={quote(taste)}")
+        settled(page)
+        expect(page.get_by_role("button", name="Take back")).to_have_count(0)
 
 
 def test_an_address_that_asks_for_hints_is_told_what_is_missing(open_page: Any, watched: Any) -> None:
