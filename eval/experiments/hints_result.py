@@ -163,7 +163,9 @@ def _relative(
 ) -> ComparisonRow:
     a, b = (_mean(test, arms[name].sample["frozen"]) for name in (pair.a, pair.b))
     gain = float((a / b - 1).mean())
-    low, high = interval((drawn[pair.a] / drawn[pair.b] - 1).mean(axis=1))
+    # A gain on nothing cannot be told: resamples in which b orders every pair wrongly are left out.
+    gains = np.divide(drawn[pair.a], drawn[pair.b], out=np.full_like(drawn[pair.a], np.nan), where=drawn[pair.b] > 0)
+    low, high = interval((gains - 1).mean(axis=1))
     return ComparisonRow(
         a=pair.a,
         b=pair.b,

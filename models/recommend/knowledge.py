@@ -117,6 +117,11 @@ class Attributes:
         """Γ_v: one item's attributes, ascending."""
         return self.rows[self.starts[item] : self.starts[item + 1]]
 
+    def regrouped(self, lists: Sequence[NDArray[np.int64]]) -> "Attributes":
+        """Under the same numbers; items have those of these lists, one each."""
+        starts = np.cumsum([0, *map(len, lists)]).astype(np.int64)
+        return replace(self, starts=starts, rows=np.concatenate([*lists, np.empty(0, np.int64)]))
+
     def only(self, kept: NDArray[np.bool_]) -> "Attributes":
         """Under the same numbers; items have none but these. kept: (a,)."""
         there = kept[self.rows]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from facetrail.eval.experiments.hints_plan import CLOSED, HintsExperiment, LanguageArm
 from facetrail.models.recommend.hint_answers import prefer
@@ -27,7 +26,7 @@ from facetrail.training.recommend.hint_batches import HintsRecipe, Rows
 from facetrail.training.recommend.hint_fit import build_network, fit_discovery
 from facetrail.training.recommend.hint_material import HintMaterial, controlled, sample_by_user
 from facetrail.training.recommend.hint_tuning import TuningConfig, shots, tune, tuning_config, written
-from facetrail.training.recommend.hint_units import Units, fresh_policy, mean_tokens
+from facetrail.training.recommend.hint_units import Units, fitted_once, fresh_policy, mean_tokens
 from facetrail.training.recommend.hints import DEFAULTS
 
 SAMPLE_SEED = 11
@@ -179,17 +178,12 @@ class HintCourse:
         """A discovery network on the material itself, fitted once and kept: arms of both parts share it."""
         said = "-".join(f"{key}-{value}" for key, value in sorted(changes.items())).lower() or "full"
         file = self._out / "discovery" / f"{said}-{seed}.safetensors"
-        if file.is_file():
-            rows, attributes = self._material.rows, self._material.attributes
-            network = build_network(rows, attributes, self._recipe(changes, seed), seed=seed, device=self._device)
-            network.load_state_dict(load_file(file, device=str(self._device)))
-            return network.eval()
-        network = self._fitted(self._material, changes, seed)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".tmp")
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, draft)
-        draft.replace(file)
-        return network
+        rows, attributes, recipe = self._material.rows, self._material.attributes, self._recipe(changes, seed)
+        return fitted_once(
+            file,
+            lambda: build_network(rows, attributes, recipe, seed=seed, device=self._device),
+            lambda: self._fitted(self._material, changes, seed),
+        )
 
     def _fitted(self, material: HintMaterial, changes: Mapping[str, Any], seed: int) -> HintNetwork:
         recipe = self._recipe(changes, seed)

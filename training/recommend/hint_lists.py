@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-from facetrail.eval.evidence import DataSource
 from facetrail.eval.experiments.hint_lists_plan import PLAN_FILE, HintListsExperiment, ListPart
 from facetrail.eval.experiments.hint_lists_result import ListScores, write_lists_result
 from facetrail.eval.recommend_options import KINDS, of_kind
@@ -19,7 +18,7 @@ from facetrail.training.config import read_recipe
 from facetrail.training.recommend.hint_lists_course import ListCourse
 from facetrail.training.recommend.hint_lists_language import ListLanguage
 from facetrail.training.recommend.hint_lists_material import ListMaterial, list_miniature, ml100k_material
-from facetrail.training.recommend.hint_units import TINY
+from facetrail.training.recommend.hint_units import TINY, sources
 from facetrail.training.run_folder import open_run
 from facetrail.training.text.unifar import torch_device
 
@@ -52,7 +51,7 @@ def run(
     for name in plan.parts if part is None else [part]:
         arms, users = _scored(plan, plan.parts[name], material, course, chosen, place)
         path = write_lists_result(
-            plan, name, users, arms, seeds=chosen, data=_sources(material),
+            plan, name, users, arms, seeds=chosen, data=sources(material.hashes),
             command=f"{COMMAND} --part {name} --data DATA --out RUN --seeds {len(chosen)}{changes}",
             notes=_notes(plan, plan.parts[name], material), accelerator="" if place.type == "cpu" else str(place),
             folder=out if smoke else None,
@@ -149,11 +148,6 @@ def _standardised(scores: Float64Array) -> Float64Array:
     apart = scores - scores.mean(axis=1, keepdims=True)
     spread: Float64Array = apart / (apart.std(axis=1, keepdims=True) + 1e-9)
     return spread
-
-
-def _sources(material: ListMaterial) -> list[DataSource]:
-    made_up = [DataSource(name="miniature", sha256="")]
-    return [DataSource(name=name, sha256=value) for name, value in sorted(material.hashes.items())] or made_up
 
 
 def _notes(plan: HintListsExperiment, part: ListPart, material: ListMaterial) -> str:

@@ -1,13 +1,11 @@
 """The units of the experiment on lists: an arm under a seed gives every option of every list a score."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from facetrail.eval.experiments.hint_lists_plan import SEEDED, HintListsExperiment, ListNetwork, ScorerName
 from facetrail.eval.recommend_options import OptionLists
@@ -23,7 +21,7 @@ from facetrail.training.recommend.hint_fit import build_network, fit_discovery
 from facetrail.training.recommend.hint_list_fit import HintListsRecipe, fit_lists, list_cuts, option_scores
 from facetrail.training.recommend.hint_lists_material import ListMaterial
 from facetrail.training.recommend.hint_material import elsewhere
-from facetrail.training.recommend.hint_units import Units
+from facetrail.training.recommend.hint_units import Units, fitted_once
 from facetrail.training.recommend.hints import DEFAULTS as PAIRS
 from facetrail.training.recommend.recommender import DEFAULTS as RECOMMENDER
 from facetrail.training.recommend.recommender import RecommenderRecipe, fit_recipe
@@ -96,9 +94,7 @@ class ListCourse:
         if arm.attributes == "all":
             return attributes
         others = elsewhere(attributes.n_items, np.random.default_rng([seed, 7]))
-        lists = [attributes.of(other) for other in others]
-        starts = np.cumsum([0, *map(len, lists)]).astype(np.int64)
-        return replace(attributes, starts=starts, rows=np.concatenate([*lists, np.empty(0, np.int64)]))
+        return attributes.regrouped([attributes.of(other) for other in others])
 
     def fitted(self, name: str, seed: int) -> HintNetwork:
         """A network in evaluation mode, fitted once and kept."""
@@ -113,19 +109,13 @@ class ListCourse:
         changes = {"network": recipe.network.model_copy(update=dict(arm.network))}
         recipe = recipe.model_copy(update=changes | {"fit": recipe.fit.model_copy(update={"seed": seed})})
         file = self._out / "discovery" / f"{'-'.join(name.lower().replace(',', '').split())}-{seed}.safetensors"
-        if file.is_file():
-            network = build_network(rows, attributes, recipe, seed=seed, device=self._device)
-            network.load_state_dict(load_file(file, device=str(self._device)))
-            return network.eval()
-        if isinstance(recipe, HintListsRecipe):
-            network = fit_lists(rows, attributes, self._material.validation, recipe, seed=seed, device=self._device)
-        else:
-            network = fit_discovery(rows, attributes, recipe, seed=seed, device=self._device)[0]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".tmp")
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, draft)
-        draft.replace(file)
-        return network
+
+        def fit() -> HintNetwork:
+            if isinstance(recipe, HintListsRecipe):
+                return fit_lists(rows, attributes, self._material.validation, recipe, seed=seed, device=self._device)
+            return fit_discovery(rows, attributes, recipe, seed=seed, device=self._device)[0]
+
+        return fitted_once(file, lambda: build_network(rows, attributes, recipe, seed=seed, device=self._device), fit)
 
 
 def scored(scorer: Scorer, lists: OptionLists) -> Float64Array:

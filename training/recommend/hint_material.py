@@ -70,9 +70,7 @@ def controlled(material: HintMaterial, arm: NetworkArm, *, n_plain: int, seed: i
             replace(part, labels=rng.permutation(part.labels)) for part in (rows.train, rows.validation, rows.test)
         )
         rows = replace(rows, train=train, validation=validation, test=test)
-    starts = np.cumsum([0, *map(len, lists)]).astype(np.int64)
-    held = replace(attributes, starts=starts, rows=np.concatenate([*lists, np.empty(0, np.int64)]))
-    return replace(material, rows=rows, attributes=held)
+    return replace(material, rows=rows, attributes=attributes.regrouped(lists))
 
 
 def _with_fakes(lists: Sequence[Ints], share: float, rng: np.random.Generator) -> list[Ints]:

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
+from facetrail.eval.evidence import DataSource
 from facetrail.indexing.durable import write_durably
 from facetrail.models.language.causal import LocalPolicy, TinyPolicy
 from facetrail.models.language.causal_policy import CausalPolicy
@@ -16,6 +18,7 @@ from facetrail.models.language.huggingface import AdapterConfig, Dtype
 from facetrail.models.language.vocabulary import WordTokenizer
 from facetrail.models.recommend.hint_prompts import PairPrompt, TokenCounts
 from facetrail.models.recommend.hint_reasoner import base_folder
+from facetrail.models.recommend.hints import HintNetwork
 
 TINY = "tiny"
 Texts = Mapping[str, Sequence[PairPrompt]]
@@ -46,6 +49,26 @@ class Units:
     def _path(self, name: str, seed: int) -> Path:
         slug = "-".join(name.lower().replace("+", "and").replace(",", "").split())
         return self._folder / f"{slug}-{seed}.json"
+
+
+def fitted_once(file: Path, fresh: Callable[[], HintNetwork], fit: Callable[[], HintNetwork]) -> HintNetwork:
+    """The network of a file, in evaluation mode; where there is none it is fitted and kept. fresh: at step 0."""
+    if file.is_file():
+        network = fresh()
+        network.load_state_dict(load_file(file, device=str(network.slopes.device)))
+        return network.eval()
+    network = fit()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, draft)
+    draft.replace(file)
+    return network
+
+
+def sources(hashes: Mapping[str, str]) -> list[DataSource]:
+    """Of evidence; a miniature has no file."""
+    made_up = [DataSource(name="miniature", sha256="")]
+    return [DataSource(name=name, sha256=value) for name, value in sorted(hashes.items())] or made_up
 
 
 def fresh_policy(

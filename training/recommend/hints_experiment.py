@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from facetrail.eval.evidence import DataSource
 from facetrail.eval.experiments.hints_plan import BIAS_LOGISTIC, CLOSED, PLAN_FILE, HintsExperiment, HintsPart
 from facetrail.eval.experiments.hints_result import RULES, ArmScores, HintTest, write_hints_result
 from facetrail.models.errors import InvalidInput
@@ -18,8 +17,8 @@ from facetrail.models.recommend.hint_model import fit_blend
 from facetrail.models.recommend.time_blocks import Floats, Ints
 from facetrail.training.config import read_recipe
 from facetrail.training.recommend.hint_course import HintCourse
-from facetrail.training.recommend.hint_material import HintMaterial, miniature, pairs_material
-from facetrail.training.recommend.hint_units import TINY
+from facetrail.training.recommend.hint_material import miniature, pairs_material
+from facetrail.training.recommend.hint_units import TINY, sources
 from facetrail.training.run_folder import open_run
 from facetrail.training.text.unifar import torch_device
 
@@ -52,7 +51,7 @@ def run(
             HintTest(material.rows.test.users, material.rows.test.labels, rows, course.strata(rows)),
             gathered(plan.parts[name], course, chosen, material.rows.validation.labels),
             seeds=chosen,
-            data=_sources(material),
+            data=sources(material.hashes),
             command=f"facetrail experiment hints --part {name} --data DATA --out RUN --seeds {len(chosen)}{changes}",
             notes=_notes(plan, plan.parts[name]),
             accelerator="" if place.type == "cpu" else str(place),
@@ -123,11 +122,6 @@ def _scores(units: Sequence[Mapping[str, Any]], *, is_whole: bool) -> ArmScores:
         {name: float(np.mean([unit["meters"][name] for unit in units])) for name in names},
         stacked("labels_all") if "labels_all" in units[0] else None,
     )
-
-
-def _sources(material: HintMaterial) -> list[DataSource]:
-    made_up = [DataSource(name="miniature", sha256="")]
-    return [DataSource(name=name, sha256=value) for name, value in sorted(material.hashes.items())] or made_up
 
 
 def _notes(plan: HintsExperiment, part: HintsPart) -> str:
