@@ -26,8 +26,8 @@ class ListNetwork(_Closed):
     """`pairs`: on whether what was rated was liked, as in the pair-wise experiment."""
     network: dict[str, Any] = Field(default_factory=dict)
     """Fields of the network that differ from its recipe's."""
-    attributes: Literal["all", "swapped"] = "all"
-    """Of the items: their own, or those of another item."""
+    attributes: Literal["all", "named", "swapped"] = "all"
+    """Of the items: their own, those of them that have a name to show, or those of another item."""
 
 
 class ListLanguageArm(_Closed):

@@ -152,22 +152,19 @@ class CausalPolicy(ABC):
     def _after(self, prompt: Tensor, real: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
         """(n,) float64 log-probs of token rows after one prompt, (1, p), which is read once for all of them."""
         longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
-        lengths = torch.tensor([len(row) for row in rows], device=self.device)
-        total = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
         if not longest:
-            return total
+            return torch.zeros(len(rows), dtype=torch.float64)
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
+        there = torch.tensor([[place < len(row) for place in range(longest)] for row in rows], device=self.device)
         decoding = self._decoding(longest)
-        logits = decoding.start(prompt, real).expand(len(rows), -1)
-        for place in range(longest):
-            if place == 1:
-                decoding.take(torch.zeros(len(rows), dtype=torch.long, device=self.device))
-            if place:  # rows that have ended are carried along; nobody reads what they say
-                logits = decoding.step(ids[:, place - 1])
-            wide = logits if logits.dtype == torch.float64 else logits.float()
-            found = wide.log_softmax(-1).gather(1, ids[:, place, None]).squeeze(1).double()
-            total += found.masked_fill(lengths <= place, 0)
-        return total
+        logits = decoding.start(prompt, real).unsqueeze(1).expand(len(rows), 1, -1)
+        if longest > 1:
+            decoding.take(torch.zeros(len(rows), dtype=torch.long, device=self.device))
+            # Nobody reads what is said behind the end of a row: what is judged there does not look at it.
+            logits = torch.cat([logits, decoding.judge(ids[:, :-1])], 1)
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        found = wide.gather(2, ids.unsqueeze(2)).squeeze(2) - wide.logsumexp(2)
+        return found.masked_fill(~there, 0).double().sum(1)
 
     def log_probs(
         self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, mask: Tensor, *, temperature: float

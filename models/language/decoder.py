@@ -93,14 +93,19 @@ class CachedDecoder:
         self._readable: Tensor | None = None
         if not mask.all():
             self._readable = torch.cat([mask, mask.new_ones(n, self._room)], 1)[:, None, None]
-        return self._read(ids, positions_of(mask, config.context), attention_mask(mask))
+        return self._read(ids, positions_of(mask, config.context), attention_mask(mask))[:, -1]
 
     def extend(self, ids: Tensor) -> Tensor:
         """Reads more of prompts without padding. ids: (n, t) → logits of the next token (n, v)."""
+        return self.judge(ids, n_last=1)[:, -1]
+
+    def judge(self, ids: Tensor, *, n_last: int = 0) -> Tensor:
+        """As `extend` → logits after each of the tokens (n, t, v), or after the last ones alone."""
         n, t = ids.shape
         places = self._filled + torch.arange(t, device=ids.device)
         readable = torch.arange(self._filled + t, device=ids.device) <= places.unsqueeze(1)
-        logits = self._read(ids, places.expand(n, t), readable[None, None])
+        positions = places.clamp_max(self._decoder.config.context - 1).expand(n, t)
+        logits = self._read(ids, positions, readable[None, None], n_last=n_last or t)
         self._position = self._position + t
         return logits
 
@@ -111,20 +116,20 @@ class CachedDecoder:
         position = self._position.clamp_max(self._decoder.config.context - 1).unsqueeze(1)
         logits = self._read(tokens.unsqueeze(1), position, readable)
         self._position = self._position + 1
-        return logits
+        return logits[:, -1]
 
     def take(self, rows: Tensor) -> None:
         """Goes on with these rows, in this order; a row may occur twice. rows: (m,) int64."""
         self._cache, self._position = self._cache.index_select(2, rows), self._position[rows]
         self._readable = None if self._readable is None else self._readable[rows]
 
-    def _read(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+    def _read(self, ids: Tensor, positions: Tensor, mask: Tensor | None, *, n_last: int = 1) -> Tensor:
         decoder, end = self._decoder, self._filled + ids.shape[1]
         x = decoder._embedded(ids, positions)
         for block, cache in zip(decoder.blocks, self._cache, strict=True):
             x = block(x, mask, cache[..., :end, :])
         self._filled = end
-        return decoder.logits(decoder.norm(x[:, -1]))
+        return decoder.logits(decoder.norm(x[:, -n_last:]))
 
 
 class _Block(nn.Module):

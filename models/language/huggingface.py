@@ -134,11 +134,16 @@ class CachedTransformer:
         self._cache = DynamicCache(config=self._model.config)
         self._position = mask.sum(1)
         self._mask = None if mask.all() else mask.long()
-        return self._read(ids, positions_of(mask, self._context))
+        return self._read(ids, positions_of(mask, self._context))[:, -1]
 
     def extend(self, ids: Tensor) -> Tensor:
         """Reads more of prompts without padding. ids: (n, t) → logits of the next token (n, v)."""
-        logits = self._read(ids, self._position.unsqueeze(1) + torch.arange(ids.shape[1], device=ids.device))
+        return self.judge(ids, n_last=1)[:, -1]
+
+    def judge(self, ids: Tensor, *, n_last: int = 0) -> Tensor:
+        """As `extend` → logits after each of the tokens (n, t, v), or after the last ones alone."""
+        positions = self._position.unsqueeze(1) + torch.arange(ids.shape[1], device=ids.device)
+        logits = self._read(ids, positions.clamp_max(self._context - 1), n_last=n_last or ids.shape[1])
         self._position = self._position + ids.shape[1]
         return logits
 
@@ -148,7 +153,7 @@ class CachedTransformer:
             self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], 1)
         logits = self._read(tokens.unsqueeze(1), self._position.clamp_max(self._context - 1).unsqueeze(1))
         self._position = self._position + 1
-        return logits
+        return logits[:, -1]
 
     def take(self, rows: Tensor) -> None:
         """Goes on with these rows, in this order; a row may occur twice. rows: (m,) int64."""
@@ -156,17 +161,17 @@ class CachedTransformer:
         self._position = self._position[rows]
         self._mask = None if self._mask is None else self._mask[rows]
 
-    def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def _read(self, ids: Tensor, positions: Tensor, *, n_last: int = 1) -> Tensor:
         found = self._model(
             input_ids=ids,
             attention_mask=self._mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=n_last,
         )
         logits: Tensor = found.logits
-        return logits[:, -1]
+        return logits
 
 
 def open_network(folder: Path, *, dtype: Dtype, device: str) -> tuple[Any, HuggingFaceTokenizer]:

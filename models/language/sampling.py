@@ -32,6 +32,9 @@ class Decoding(Protocol):
     def extend(self, ids: Tensor) -> Tensor:
         """Reads more of prompts without padding. ids: (n, t) int64 → logits of the next token (n, v)."""
 
+    def judge(self, ids: Tensor) -> Tensor:
+        """As `extend` → logits after each of the tokens (n, t, v)."""
+
     def step(self, tokens: Tensor) -> Tensor:
         """Appends one token to every row. tokens: (n,) int64 → logits of the next (n, v)."""
 

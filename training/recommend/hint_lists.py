@@ -23,8 +23,8 @@ from facetrail.training.run_folder import open_run
 from facetrail.training.text.unifar import torch_device
 
 COMMAND = "facetrail experiment hints-lists"
-DISCOVERY = "discovery"
-"""The network whose hints a language model reads."""
+NAMED = "discovery, named"
+"""The network whose hints a language model reads: those of the others could hardly be shown."""
 
 
 def run(
@@ -86,7 +86,7 @@ def _scored(
 ) -> tuple[dict[str, ListScores], Ints]:  # fmt: skip
     """The arms of a part, and whose the lists are that it compares them on."""
     n_options = part.n_options or plan.n_options
-    language = ListLanguage(plan, material, course, network=DISCOVERY, n_options=n_options, device=device)
+    language = ListLanguage(plan, material, course, network=NAMED, n_options=n_options, device=device)
     for seed in seeds:
         for scorer in part.scorers:
             course.scorer(scorer, seed)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facetrail.eval.experiments.hint_lists_plan import SEEDED, HintListsExperiment, ListNetwork, ScorerName
+from facetrail.eval.experiments.hint_lists_plan import SEEDED, HintListsExperiment, ScorerName
 from facetrail.eval.recommend_options import OptionLists
 from facetrail.indexing.index import Float64Array
 from facetrail.models.recommend.hints import HintNetwork
@@ -70,7 +70,7 @@ class ListCourse:
         if self.units.is_done(name, seed):
             return
         start, arm, material = time.process_time(), self._plan.networks[name], self._material
-        network, attributes = self.fitted(name, seed), self._attributes(arm, seed)
+        network, attributes = self.fitted(name, seed), self.attributes(name, seed)
         scores = {
             part: option_scores(network, material.rows, attributes, lists, prior=arm.fitted == "lists")
             for part, lists in (("validation", material.validation), ("test", material.test))
@@ -89,17 +89,21 @@ class ListCourse:
         rows = Ratings(users, options.reshape(-1), np.zeros(options.size), times)
         return item_mean(log, rows, np.repeat(list_cuts(log, lists), n)).reshape(options.shape)
 
-    def _attributes(self, arm: ListNetwork, seed: int) -> Attributes:
-        attributes = self._material.attributes
+    def attributes(self, name: str, seed: int) -> Attributes:
+        """What a network is told of the items."""
+        arm, attributes = self._plan.networks[name], self._material.attributes
         if arm.attributes == "all":
             return attributes
+        if arm.attributes == "named":
+            names = zip(attributes.relation_names, attributes.tail_names, strict=True)
+            return attributes.only(np.array([None not in pair for pair in names], np.bool_))
         others = elsewhere(attributes.n_items, np.random.default_rng([seed, 7]))
         return attributes.regrouped([attributes.of(other) for other in others])
 
     def fitted(self, name: str, seed: int) -> HintNetwork:
         """A network in evaluation mode, fitted once and kept."""
         arm, rows = self._plan.networks[name], self._material.rows
-        attributes = self._attributes(arm, seed)
+        attributes = self.attributes(name, seed)
         of_pairs = arm.fitted == "pairs"
         recipe: HintsRecipe | HintListsRecipe = (
             read_recipe(PAIRS, HintsRecipe, self._plan.pairs)

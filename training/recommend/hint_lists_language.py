@@ -109,17 +109,17 @@ class ListLanguage:
         lessons = [
             options
             for kind, some in zip(KINDS, np.array_split(chosen, len(KINDS)), strict=True)
-            for options in self._read(network, material.validation.take(some, n_options=self._n_options), kind)
+            for options in self._read(network, seed, material.validation.take(some, n_options=self._n_options), kind)
         ]
         sample = material.test.take(self.sample, n_options=self._n_options)
-        self._lists = seed, {SHOTS: lessons, **{kind: self._read(network, sample, kind) for kind in KINDS}}
+        self._lists = seed, {SHOTS: lessons, **{kind: self._read(network, seed, sample, kind) for kind in KINDS}}
         return self._lists[1]
 
-    def _read(self, network: HintNetwork, lists: OptionLists, kind: Kind) -> list[list[Asked]]:
+    def _read(self, network: HintNetwork, seed: int, lists: OptionLists, kind: Kind) -> list[list[Asked]]:
         log, options = self._material.rows.full_log, lists.options[kind]
         n = options.shape[1]
         rows = (np.repeat(lists.users, n), options.reshape(-1), np.repeat(list_cuts(log, lists), n))
-        seen = SeenRows(network, Evidence(log, self._material.attributes), *rows)
+        seen = SeenRows(network, Evidence(log, self._course.attributes(self._network, seed)), *rows)
         asked = seen.asked(np.arange(options.size))
         return [asked[start : start + n] for start in range(0, len(asked), n)]
 

@@ -64,7 +64,8 @@ def list_miniature(plan: HintListsExperiment, *, n_users: int = 24, n_items: int
     split = _split(interactions_of(users, items, times, values), plan)
     ids = split.catalogue.ids
     triples = [Triple(item, "genre", f"genre/{GENRES[int(item[1:]) % len(GENRES)]}") for item in ids]
-    names = {"genre": "genre"} | {triple.tail: triple.tail.partition("/")[2] for triple in triples}
+    names = {"genre": "genre", "maker": "maker"} | {triple.tail: triple.tail.partition("/")[2] for triple in triples}
+    triples += [Triple(item, "maker", f"maker/{int(item[1:]) % 7}") for item in ids]  # who has no name to show
     graph = build_graph(triples, {item: item for item in ids}, Vocabulary(ids), names=names)
     titles = tuple(f"Film {item}" for item in ids)
     return _material(split, build_attributes(graph), titles, plan, {})
