@@ -9,8 +9,8 @@ from facetrail.models.language.huggingface import AdapterConfig, Dtype
 from facetrail.models.recommend.hint_prompts import PromptConfig, Slot
 
 PLAN_FILE = Path(__file__).with_name("hint_lists.toml")
-ScorerName = Literal["constant", "popularity", "item mean", "item-knn", "ease", "ease+markov", "sasrec"]
-SEEDED: tuple[ScorerName, ...] = ("sasrec",)
+ScorerName = Literal["constant", "popularity", "item mean", "item-knn", "ease", "ease+markov", "lightgcn", "sasrec"]
+SEEDED: tuple[ScorerName, ...] = ("lightgcn", "sasrec")
 """Scorers that differ from seed to seed."""
 
 

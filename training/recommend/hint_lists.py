@@ -74,7 +74,7 @@ def smaller(plan: HintListsExperiment) -> HintListsExperiment:
             "prompt": plan.prompt.model_copy(update={"n_liked": 3}),
             "discovery": (*networks, "batch=8", "n_negatives=5"),
             "pairs": (*networks, "batch=32"),
-            "recommender": ("sasrec.epochs=1", "sasrec.dim=8"),
+            "recommender": ("sasrec.epochs=1", "sasrec.dim=8", "lightgcn.epochs=1", "lightgcn.dim=8"),
             "tuning": {**plan.tuning, "n_shots": 4, "batch": 2, "fit": fit},
         }
     )

@@ -32,6 +32,7 @@ ALGORITHMS: dict[ScorerName, str] = {
     "item-knn": "knn",
     "ease": "ease",
     "ease+markov": "blend",
+    "lightgcn": "lightgcn",
     "sasrec": "sasrec",
 }
 HISTORIES_AT_ONCE = 256

@@ -33,6 +33,7 @@ from facetrail.models.recommend.ease import Ease, EaseConfig
 from facetrail.models.recommend.factorisation import FactorConfig, ImplicitFactors
 from facetrail.models.recommend.interactions import Interactions, Scorer
 from facetrail.models.recommend.knn import ItemKnn
+from facetrail.models.recommend.lightgcn import LightGcn, LightGcnConfig
 from facetrail.models.recommend.markov import Markov
 from facetrail.models.recommend.popularity import Popularity, RecentPopularity
 from facetrail.models.recommend.sasrec import SasrecScorer
@@ -77,7 +78,7 @@ class RecommenderRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    algorithm: Literal["ease", "markov", "blend", "popularity", "knn", "ials", "sasrec"]
+    algorithm: Literal["ease", "markov", "blend", "popularity", "knn", "ials", "lightgcn", "sasrec"]
     split: Literal["time", "leave_last"] = "time"
     train_share: float = Field(default=0.8, gt=0, lt=1)
     """Of all events, by time; the rest after `validation_share` is test."""
@@ -97,6 +98,7 @@ class RecommenderRecipe(BaseModel):
     n_validation: int = Field(default=5_000, ge=1)
     """Questions that choose λ, at most."""
     ials: FactorConfig = FactorConfig()
+    lightgcn: LightGcnConfig = LightGcnConfig()
     sasrec: SasrecRecipe = SasrecRecipe()
     seed: int = Field(default=0, ge=0)
 
@@ -180,6 +182,8 @@ def fit_recipe(recipe: RecommenderRecipe, split: Split, folder: Path, *, resume:
             return Fitted(Markov.fit(events))
         case "ials":
             return Fitted(ImplicitFactors.fit(events, recipe.ials, rng=rng))
+        case "lightgcn":
+            return Fitted(LightGcn.fit(events, recipe.lightgcn, seed=recipe.seed))
         case "ease":
             return tuned(recipe, split, lambda ridge: Ease.fit(events, EaseConfig(ridge=ridge)))
         case "blend":
