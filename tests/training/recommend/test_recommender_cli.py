@@ -15,7 +15,7 @@ from facetrail.models.recommend.saved import open_recommender
 from facetrail.training.recommend import recommender as recommender_module
 from facetrail.training.recommend.recommender import train
 
-RECIPES = ("ease", "markov", "blend", "popularity", "knn", "ials", "sasrec")
+RECIPES = ("ease", "markov", "blend", "popularity", "knn", "ials", "lightgcn", "sasrec")
 SMALL = [
     "sasrec.dim=16",
     "sasrec.n_layers=1",
@@ -23,6 +23,7 @@ SMALL = [
     "sasrec.epochs=2",
     "sasrec.batch=16",
     "ials.sweeps=2",
+    "lightgcn.epochs=1",
 ]
 
 
