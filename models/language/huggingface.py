@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
 from facetrail.models.language.conversation import Message
@@ -195,9 +196,31 @@ def open_network(folder: Path, *, dtype: Dtype, device: str) -> tuple[Any, Huggi
         raise InvalidInput(f"{folder} cannot be opened as a causal language model: {_first_line(error)}") from error
     except (OSError, SafetensorError) as error:
         raise Damaged(f"{folder} is incomplete or unreadable ({_first_line(error)}); copy the folder again") from error
-    if (output := model.get_output_embeddings()) is not None:
+    if isinstance(output := model.get_output_embeddings(), nn.Linear):
         output.register_forward_pre_hook(_contiguous)
+        if output.weight.dtype != torch.float32:
+            output.__class__ = ExactOutput
     return model.eval().to(device), HuggingFaceTokenizer(tokenizer)
+
+
+class ExactOutput(nn.Linear):
+    """An output matrix of half precision whose logits are float32.
+
+    Logits of bfloat16 come in steps of an eighth and more: two answers whose odds differ by less would be level, and a
+    ranking by them mostly ties. A frozen matrix is widened once, one that learns at every call.
+    """
+
+    _wide: Tensor | None = None
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(…, d) → (…, v)."""
+        if self.weight.requires_grad:
+            weight = self.weight.float()
+        else:
+            if self._wide is None or self._wide.device != self.weight.device:
+                self._wide = self.weight.detach().float()
+            weight = self._wide
+        return linear(states.float(), weight, None if self.bias is None else self.bias.float())
 
 
 def _contiguous(_: Any, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
