@@ -218,7 +218,8 @@ class ExactOutput(nn.Linear):
             weight = self.weight.float()
         else:
             if self._wide is None or self._wide.device != self.weight.device:
-                self._wide = self.weight.detach().float()
+                with torch.inference_mode(False):  # made while scoring, it is read in training steps too
+                    self._wide = self.weight.detach().float()
             weight = self._wide
         return linear(states.float(), weight, None if self.bias is None else self.bias.float())
 

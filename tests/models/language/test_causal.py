@@ -65,6 +65,15 @@ def test_logits_of_half_precision_are_not_rounded_to_it(llama: Path, adapter: Ad
                 head.weight.mul_(1.5)
 
 
+def test_a_model_of_half_precision_learns_after_it_has_scored(llama: Path):
+    policy = LocalPolicy.open(llama, adapter=AdapterConfig(), dtype="bfloat16")
+    policy.score("1+2*3=", ["7", "8"])
+    prompt, answer = (torch.tensor([policy.tokenizer.encode(text)]) for text in ("1+2*3=", "7"))
+    read, said = torch.ones_like(prompt) > 0, torch.ones_like(answer) > 0
+    policy.log_probs(prompt, read, answer, said, temperature=1.0).sum().backward()
+    assert sum(float(weight.grad.abs().sum()) for _, weight in policy.trainable() if weight.grad is not None) > 0
+
+
 def test_the_output_matrix_is_not_copied_for_the_last_logits(llama: Path):
     policy = LocalPolicy.open(llama, adapter=AdapterConfig(), dtype="bfloat16")  # torch spares weights that learn
     policy.score("1+2*3=", ["7"])  # a frozen matrix is widened once
