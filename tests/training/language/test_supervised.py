@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from contracts.bigram_policy import BigramPolicy
 
 from facetrail.models.errors import InvalidInput
@@ -43,6 +44,24 @@ def test_loss_is_the_mean_over_completion_tokens(tmp_path: Path) -> None:
     # Rows of the table that only prompts visit have not moved.
     moved = (policy.table.detach().log_softmax(-1) - table).abs().sum(1) > 1e-6
     assert moved.nonzero().flatten().tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("micro_rows", [1, 2])
+def test_rows_in_memory_change_the_gradient_by_rounding_alone(micro_rows: int) -> None:
+    examples = [Example((1, 3), (4, 2)), Example((1, 5, 4), (3, 3, 2)), Example((4,), (5, 2))]
+
+    def fitted(at_once: int) -> BigramPolicy:
+        policy = BigramPolicy(("a", "b", "c"))
+        fit_supervised(
+            policy, examples, config=CONFIG.model_copy(update={"steps": 3}), lr=0.1, batch=3, micro_rows=at_once,
+            meters=Meters(),
+        )  # fmt: skip
+        return policy
+
+    whole = fitted(0).table.detach()
+    assert not torch.equal(whole, BigramPolicy(("a", "b", "c")).table)
+    # Adam divides by the gradient's size, which leaves nothing of a scale that every micro-batch shares.
+    torch.testing.assert_close(fitted(micro_rows).table.detach(), whole, rtol=0, atol=1e-5)
 
 
 def test_stops_in_the_window_and_refuses_to_miss_it() -> None:
