@@ -1,4 +1,7 @@
-"""From what the network selected to hints that can be shown: sign, provenance, support and flags. Ours."""
+"""From what the network selected to hints that can be shown: sign, provenance, support and flags. Ours.
+
+Hints are signed by plain tastes (`hint_statistics`), which is what a reader takes "likes" to mean.
+"""
 
 from dataclasses import dataclass
 
@@ -13,7 +16,7 @@ from facetrail.models.recommend.hints import Discovery
 from facetrail.models.recommend.time_blocks import Ints
 
 DEAD_ZONE = 0.02
-"""Tastes weaker than this, own and similar users' together, speak neither for nor against and are not shown."""
+"""Plain tastes weaker than this, own and similar users' together, speak neither for nor against and are not shown."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,16 @@ class HintReader:
             context = int(table.context[row])
             sides: list[tuple[Hint, ...]] = []
             nulls: list[float] = []
-            for arrays, numbers, told in (
-                (of_item, table.item_side[row], table.item_features[row]),
-                (of_user, table.user_side[context], table.user_features[context]),
+            for arrays, numbers, tastes in (
+                (of_item, table.item_side[row], table.item_plain[row]),
+                (of_user, table.user_side[context], table.user_plain[context]),
             ):
                 if arrays is None:
                     sides.append(())
                     nulls.append(1.0)
                     continue
                 credibility, null = arrays
-                sides.append(self._hints(context, numbers, told, credibility[place]))
+                sides.append(self._hints(context, numbers, tastes, credibility[place]))
                 nulls.append(float(null[place]))
             flags = ["cold_user"] if table.cold_user[row] else []
             flags += [] if len(self._evidence.attributes.of(int(table.items[row]))) else ["cold_attributes"]
@@ -62,13 +65,13 @@ class HintReader:
         return found
 
     def _hints(
-        self, context: int, numbers: Ints, told: NDArray[np.float32], credibility: NDArray[np.float32]
+        self, context: int, numbers: Ints, tastes: NDArray[np.float32], credibility: NDArray[np.float32]
     ) -> tuple[Hint, ...]:
         hints = []
         for place in np.argsort(-credibility[: len(numbers)], kind="stable").tolist():
             if credibility[place] <= 0:
                 break
-            attribute, (own, similar) = int(numbers[place]), (float(x) for x in told[place, :2])
+            attribute, (own, similar) = int(numbers[place]), (float(x) for x in tastes[place])
             relation, value = self._names(attribute)
             if relation is None or value is None or abs(own + similar) < DEAD_ZONE:
                 continue
@@ -78,8 +81,7 @@ class HintReader:
                 relation=relation,
                 value=value,
                 polarity="likes" if own + similar > 0 else "dislikes",
-                # A user who told of an attribute has a taste of their own, and maybe no item with it.
-                provenance="own" if told[place, 2] > 0 and abs(own) >= abs(similar) else "similar",
+                provenance="own" if abs(own) >= abs(similar) else "similar",
                 credibility=float(credibility[place]),
                 own_items=own_items,
                 n_similar=self._n_similar(context, attribute),

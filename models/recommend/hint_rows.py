@@ -116,19 +116,22 @@ class HintTable:
         self._attributes = evidence.attributes
         self.item_side: list[Ints] = [np.empty(0, np.int64)] * len(users)
         self.item_features: list[NDArray[np.float32]] = [np.empty((0, N_FEATURES), np.float32)] * len(users)
+        self.item_plain: list[NDArray[np.float32]] = [np.empty((0, 2), np.float32)] * len(users)
         self.user_side: list[Ints] = []
         self.user_features: list[NDArray[np.float32]] = []
+        self.user_plain: list[NDArray[np.float32]] = []
         rows_of = np.split(np.argsort(context, kind="stable"), np.cumsum(np.bincount(context))[:-1])
         for number, rows in enumerate(rows_of):
             taste = evidence.taste(int(contexts.users[number]), int(contexts.cuts[number]), *similar.of(number))
             strongest = user_candidates(taste, WIDEST)
             self.user_side.append(strongest)
             self.user_features.append(taste.features(strongest, self._attributes.idf))
+            self.user_plain.append(taste.plainly(strongest))
             owners, found = item_candidates(taste, self._attributes, items[rows])
             ends = np.searchsorted(owners, np.arange(1, len(rows)))
-            told = np.split(taste.features(found, self._attributes.idf), ends)
-            for row, numbers, features in zip(rows.tolist(), np.split(found, ends), told, strict=True):
-                self.item_side[row], self.item_features[row] = numbers, features
+            told = (found, taste.features(found, self._attributes.idf), taste.plainly(found))
+            for row, *of_row in zip(rows.tolist(), *(np.split(each, ends) for each in told), strict=True):
+                self.item_side[row], self.item_features[row], self.item_plain[row] = of_row
 
     def __len__(self) -> int:
         return len(self.users)

@@ -1,10 +1,14 @@
 """What a user's own history, and that of similar users, says about attributes: damped means without leakage.
 
 Every figure of a row is a function of the events before its cut (`time_blocks`); who is similar is an argument.
-Follows the formulas of our reconstruction of PIDLR; three choices:
+Follows the formulas of our reconstruction of PIDLR; four choices:
 1. the biases are the damped means of `pairwise_baselines` less the prior, so the network starts level with that row;
 2. similar users see the same cut as the user;
-3. of the attributes that could be hints, ties of strength go to the lower number.
+3. of the attributes that could be hints, ties of strength go to the lower number;
+4. beside the taste beyond expectation, which the network weighs, stands the plain one, which chooses the user's
+   candidates and signs hints. Whoever reads "dislikes" takes it plainly: liked less often than others. Beyond
+   expectation, somebody who likes nearly everything stands out by what they like a little less, and would be told of
+   dislikes alone.
 
 Letters: a attributes, k similar users, c candidates, F = N_FEATURES.
 """
@@ -43,14 +47,17 @@ class Biases(NamedTuple):
 class Taste:
     """Evidence of one user at one cut on all attributes, (a,) float32 each.
 
-    count: n_ua, items of the history that have it · taste: p_ua, how much more they were liked than expected, in
-    [-1, 1] · similar_count, similar_taste: the same of the similar users, weighted.
+    count: n_ua, items of the history that have it · taste: p_ua, how much more they were liked than user and item lead
+    to expect, in [-1, 1] · plain: how much more they were liked than the mean event · similar_count, similar_taste,
+    similar_plain: the same of the similar users, weighted.
     """
 
     count: NDArray[np.float32]
     taste: NDArray[np.float32]
+    plain: NDArray[np.float32]
     similar_count: NDArray[np.float32]
     similar_taste: NDArray[np.float32]
+    similar_plain: NDArray[np.float32]
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -67,6 +74,11 @@ class Taste:
             idf[attributes],
         )
         return np.stack(columns, axis=-1).astype(np.float32)
+
+    def plainly(self, attributes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(c, 2) plain tastes of some attributes: own, similar users'."""
+        found: NDArray[np.float32] = np.stack([self.plain[attributes], self.similar_plain[attributes]], axis=-1)
+        return found
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,11 @@ class Evidence:
 
     def taste(self, user: int, cut: int, similar: Ints, weights: Floats) -> Taste:
         """similar: (k,) users · weights: (k,) summing to 1; both empty: own evidence alone."""
-        counts, tastes = self._own(np.concatenate([[user], similar]).astype(np.int64), cut)
+        counts, *kinds = self._own(np.concatenate([[user], similar]).astype(np.int64), cut)
         weighted = weights[:, None] * counts[1:]
-        similar_count = weighted.sum(axis=0)
-        similar_taste = (weighted * tastes[1:]).sum(axis=0) / (similar_count + SMOOTHING)
-        rows = (counts[0], tastes[0], similar_count, similar_taste)
+        n_similar = weighted.sum(axis=0)
+        lent = [(weighted * tastes[1:]).sum(axis=0) / (n_similar + SMOOTHING) for tastes in kinds]
+        rows = (counts[0], *(tastes[0] for tastes in kinds), n_similar, *lent)
         return Taste(*(row.astype(np.float32) for row in rows))
 
     def liked(self, user: int, cut: int) -> Ints:
@@ -113,24 +125,31 @@ class Evidence:
         """Attributes of the visible items that the user liked, as often as they occur."""
         return self.attributes.spread(self.liked(user, cut))[1]
 
-    def _own(self, users: Ints, cut: int) -> tuple[Floats, Floats]:
-        """(users, a) counts and tastes of several users at one cut."""
-        events, n = self.log.events, len(self.attributes)
+    def _own(self, users: Ints, cut: int) -> tuple[Floats, Floats, Floats]:
+        """(users, a) counts, tastes and plain tastes of several users at one cut."""
+        events, shape = self.log.events, (len(users), len(self.attributes))
         seen = [self.log.history(int(user), cut) for user in users]
         rows = np.repeat(np.arange(len(users)), [len(one) for one in seen])
         places = np.concatenate(seen)
         items, cuts = events.items[places], np.full(len(places), cut, np.int64)
-        surprise = events.labels[places] - self.biases(users[rows], items, cuts).expected
         which, found = self.attributes.spread(items)
-        cells = rows[which] * n + found
-        counts = np.bincount(cells, minlength=len(users) * n).reshape(len(users), n).astype(np.float64)
-        weighted = np.bincount(cells, weights=surprise[which], minlength=len(users) * n)
-        sums = weighted.astype(np.float64).reshape(len(users), n)  # of no event at all they are integers
+        cells = rows[which] * shape[1] + found
+
+        def summed(values: Floats | None = None) -> Floats:
+            weights = None if values is None else values[which]
+            sums = np.bincount(cells, weights=weights, minlength=shape[0] * shape[1])
+            return sums.astype(np.float64).reshape(shape)  # of no event at all they are integers
+
+        labels = events.labels[places]
+        counts = summed()
+        kinds = [summed(labels - self.biases(users[rows], items, cuts).expected), summed(labels - self.log.prior(cuts))]
         if self._told is not None:
             rows = np.flatnonzero(users == self._told.user)[:, None]
             counts[rows, self._told.attributes] += SMOOTHING
-            sums[rows, self._told.attributes] += SMOOTHING * self._told.signs
-        return counts, sums / (counts + SMOOTHING)
+            for sums in kinds:
+                sums[rows, self._told.attributes] += SMOOTHING * self._told.signs
+        beyond, plain = (sums / (counts + SMOOTHING) for sums in kinds)
+        return counts, beyond, plain
 
 
 def item_candidates(taste: Taste, attributes: Attributes, items: Ints) -> tuple[Ints, Ints]:
@@ -141,9 +160,9 @@ def item_candidates(taste: Taste, attributes: Attributes, items: Ints) -> tuple[
 
 
 def user_candidates(taste: Taste, most: int) -> NDArray[np.int64]:
-    """H^U: the attributes with the strongest evidence of the user and similar users together, ascending."""
+    """H^U: the attributes with the strongest plain tastes of the user and similar users together, ascending."""
     known = np.flatnonzero(taste.known)
     if len(known) <= most:
         return known
-    strength = np.abs(taste.taste[known]) + np.abs(taste.similar_taste[known])
+    strength = np.abs(taste.plain[known]) + np.abs(taste.similar_plain[known])
     return np.sort(known[np.argsort(-strength, kind="stable")[:most]])

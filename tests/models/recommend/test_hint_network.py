@@ -162,7 +162,7 @@ def test_hints_say_what_the_statistics_say():
     for row, hint in hints:
         context = int(table.context[row])
         taste = evidence.taste(int(table.users[row]), 60, *similar.of(context))
-        own, near = taste.taste[hint.attribute], taste.similar_taste[hint.attribute]
+        own, near = taste.plain[hint.attribute], taste.similar_plain[hint.attribute]
         assert hint.polarity == ("likes" if own + near > 0 else "dislikes")
         assert abs(own + near) >= 0.02
         assert (hint.provenance == "own") == (taste.count[hint.attribute] > 0 and abs(own) >= abs(near))

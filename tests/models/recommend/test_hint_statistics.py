@@ -35,6 +35,23 @@ def test_tastes_are_damped_surprises(evidence):
     assert not taste.similar_taste.any()
 
 
+def test_plain_tastes_look_at_the_mean_event_alone(evidence):
+    prior = 2 / 3
+    taste = evidence.taste(0, 3, *NOBODY)
+    assert taste.plain == pytest.approx([(1 - prior) / 6, (1 - prior - prior) / 7, 0, 0], abs=1e-7)
+
+
+def test_who_likes_nearly_everything_does_not_dislike_what_is_a_little_less_liked():
+    """User 0 liked all ten films of a0 and eight of the ten of a1; user 1 liked none of twenty others, of a2."""
+    liked = [1.0] * 10 + [1.0] * 8 + [0.0] * 2 + [0.0] * 20
+    events = Ratings(np.repeat([0, 1], 20), np.arange(40), np.array(liked), np.arange(40))
+    attributes = attributes_of([[0]] * 10 + [[1]] * 10 + [[2]] * 20, 3)
+    evidence = Evidence(EventLog(events, 2, 40), attributes)
+    taste = evidence.taste(0, 40, *NOBODY)
+    assert taste.taste[0] > 0 > taste.taste[1]
+    assert taste.plain[0] > taste.plain[1] > 0.1
+
+
 def test_similar_users_lend_their_tastes_by_weight(evidence):
     alone = evidence.taste(1, 3, *NOBODY)
     taste = evidence.taste(0, 3, np.array([1, 2]), np.array([0.75, 0.25]))
@@ -49,7 +66,7 @@ def test_candidates_are_what_the_user_or_similar_users_met(evidence):
     assert [found.tolist() for found in item_candidates(own, evidence.attributes, asked)] == [[0], [0]]
     assert [found.tolist() for found in item_candidates(both, evidence.attributes, asked)] == [[0, 0, 1], [0, 2, 2]]
     assert user_candidates(both, 64).tolist() == [0, 1, 2]
-    strength = np.abs(both.taste) + np.abs(both.similar_taste)
+    strength = np.abs(both.plain) + np.abs(both.similar_plain)
     assert user_candidates(both, 2).tolist() == sorted(np.argsort(-strength)[:2].tolist())
 
 
