@@ -86,11 +86,15 @@ def flatten(hints: Sequence[Hint], *, budget: int = BUDGET, count_tokens: CountT
 def flatten_sides(
     user: Sequence[Hint], item: Sequence[Hint], *, budget: int = BUDGET, count_tokens: CountTokens
 ) -> tuple[str, str]:
-    """Both sides' texts within one budget, the user's first. An attribute of both is said once, of the item."""
+    """Both sides' texts within one budget, the user's for what the item's leave of it: they say less of this item.
+
+    An attribute of both is said once, of the item.
+    """
     of_item = {hint.attribute for hint in item}
-    first = flatten([hint for hint in user if hint.attribute not in of_item], budget=budget, count_tokens=count_tokens)
-    left = budget - (count_tokens(first) if first else 0)
-    return first, flatten(item, budget=left, count_tokens=count_tokens)
+    last = flatten(item, budget=budget, count_tokens=count_tokens)
+    left = budget - (count_tokens(last) if last else 0)
+    first = flatten([hint for hint in user if hint.attribute not in of_item], budget=left, count_tokens=count_tokens)
+    return first, last
 
 
 def parse(text: str) -> list[Group]:

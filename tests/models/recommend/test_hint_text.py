@@ -86,12 +86,16 @@ def test_the_budget_holds_and_cuts_whole_values_from_the_end():
             assert kept[: len(group.values)] == group.values
 
 
-def test_both_sides_share_one_budget_and_the_user_comes_first():
+def test_both_sides_share_one_budget_and_the_items_hints_have_it_first():
     user, item = [_hint("A", 0.9), _hint("B", 0.8)], [_hint("B", 0.7), _hint("C", 0.6)]
     first, second = flatten_sides(user, item, count_tokens=_count)
     assert (first, second) == ("likes — genre: A", "likes — genre: B | C")
-    first, second = flatten_sides(user, item, budget=6, count_tokens=_count)
-    assert (first, second) == ("likes — genre: A", "")
+    both = _count("likes — genre: B | C")
+    assert flatten_sides(user, item, budget=both, count_tokens=_count) == ("", "likes — genre: B | C")
+    assert flatten_sides(user, item, budget=both - 1, count_tokens=_count) == ("", "likes — genre: B")
+    wider = both + _count("likes — genre: A")
+    first, second = flatten_sides(user, item, budget=wider, count_tokens=_count)
+    assert (first, second) == ("likes — genre: A", "likes — genre: B | C")
 
 
 @pytest.mark.parametrize("name", NASTY)
