@@ -31,10 +31,11 @@ export function tasteWithout(text, place) {
 
 const named = ({ relation, value }) => `${relation}: ${value}`;
 
-/** The buttons behind a hint; tell(hint, verdict). */
+/** The answers to a hint, folded away: an item may have ten hints. tell(hint, verdict). */
 export function answersTo(hint, tell) {
-  return el("span", { class: "tell" }, Object.entries(VERDICTS).map(([verdict, [text, said]]) => el("button", { type: "button",
-    class: "quiet", "aria-label": `${said} ${named(hint)}`, on: { click: () => tell(hint, verdict) } }, text)));
+  const answers = Object.entries(VERDICTS).map(([verdict, [text, said]]) => el("button", { type: "button", class: "quiet",
+    "aria-label": `${said} ${named(hint)}`, on: { click: () => tell(hint, verdict) } }, text));
+  return el("details", { class: "tell" }, el("summary", { "aria-label": `Change ${named(hint)}` }, "Change"), el("span", {}, answers));
 }
 
 /** What was answered, each with a way to take it back; takeBack(place). */
