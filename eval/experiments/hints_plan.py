@@ -31,6 +31,9 @@ class NetworkArm(_Closed):
     labels: Literal["true", "shuffled"] = "true"
     """`shuffled`: permuted inside training, inside validation and inside test, so that there is nothing to learn. Test
     is permuted too: against true labels, even a network that learnt nothing moves with every user's own level."""
+    scores_by: Literal["network", "signs"] = "network"
+    """`signs`: by how many of the hints shown say "likes", less those that say "dislikes": what hints tell a reader who
+    knows nothing else."""
 
 
 class LanguageArm(_Closed):

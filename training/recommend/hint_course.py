@@ -5,7 +5,7 @@ Arms of one seed share rows to learn from, the language model's first weights an
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ class HintCourse:
         fitted = time.process_time()
 
         def scored(log: EventLog, part: Ratings, cuts: Ints) -> Floats:
-            return SeenRows(network, Evidence(log, material.attributes), part.users, part.items, cuts).logits
+            seen = SeenRows(network, Evidence(log, material.attributes), part.users, part.items, cuts)
+            return seen.logits if arm.scores_by == "network" else _signs(seen.asked(np.arange(len(part))))
 
         scores = self._everywhere(scored, material.rows)
         if arm.labels == "shuffled":
@@ -197,3 +198,9 @@ class HintCourse:
     def _tuning(self, seed: int) -> TuningConfig:
         config = self._config
         return config.model_copy(update={"fit": config.fit.model_copy(update={"seed": seed})})
+
+
+def _signs(asked: Sequence[Asked]) -> Floats:
+    """(r,) likes less dislikes among the hints of a row."""
+    hints = [(*one.hints.item, *one.hints.user) for one in asked]
+    return np.array([sum(1.0 if hint.polarity == "likes" else -1.0 for hint in row) for row in hints])

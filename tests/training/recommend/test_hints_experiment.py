@@ -95,6 +95,14 @@ def test_the_part_without_a_language_model_scores_every_row(done: Path, plan: Hi
     assert demands["shuffled labels"] == "at least 0.4800 and at most 0.5200"
 
 
+def test_signs_alone_count_likes_less_dislikes(done: Path):
+    found = json.loads((done / "scores" / "signs-alone-1.json").read_bytes())
+    counts = np.array(found["rolling_all"])
+    assert (counts == counts.round()).all()
+    assert counts.min() < 0 < counts.max()
+    assert auc(counts, miniature().rows.test.labels) > 0.6  # users of the miniature like one genre
+
+
 def test_the_noise_part_compares_what_fake_attributes_cost(done: Path):
     found = read_result(done / "hints-noise.json")
     (row,) = [row for row in found.comparisons if "loss" in row.measure]
@@ -178,7 +186,7 @@ def test_a_run_goes_on_with_the_unit_that_is_missing(done: Path):
         run(done.parent, done, smoke=True)
     first = read_result(done / "hints-language.json")
     kept = {path.name: path.read_bytes() for path in (done / "scores").iterdir()}
-    assert len(kept) == 25
+    assert len(kept) == 26
     (done / "scores" / "pidlr-1.json").unlink()
     run(done.parent, done, smoke=True, resume=True)
     again = read_result(done / "hints-language.json")
