@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from facetrail.models.errors import Damaged, InvalidInput, NotFound
 from facetrail.models.language.conversation import Message
 from facetrail.models.language.decoder import positions_of
+from facetrail.models.language.output_matrix import refine
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 ADAPTER_CONFIG = "adapter_config.json"
@@ -197,39 +197,8 @@ def open_network(folder: Path, *, dtype: Dtype, device: str) -> tuple[Any, Huggi
     except (OSError, SafetensorError) as error:
         raise Damaged(f"{folder} is incomplete or unreadable ({_first_line(error)}); copy the folder again") from error
     if isinstance(output := model.get_output_embeddings(), nn.Linear):
-        output.register_forward_pre_hook(_contiguous)
-        if output.weight.dtype != torch.float32:
-            output.__class__ = ExactOutput
+        refine(output)
     return model.eval().to(device), HuggingFaceTokenizer(tokenizer)
-
-
-class ExactOutput(nn.Linear):
-    """An output matrix of half precision whose logits are float32.
-
-    Logits of bfloat16 come in steps of an eighth and more: two answers whose odds differ by less would be level, and a
-    ranking by them mostly ties. A frozen matrix is widened once, one that learns at every call.
-    """
-
-    _wide: Tensor | None = None
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(…, d) → (…, v)."""
-        if self.weight.requires_grad:
-            weight = self.weight.float()
-        else:
-            if self._wide is None or self._wide.device != self.weight.device:
-                with torch.inference_mode(False):  # made while scoring, it is read in training steps too
-                    self._wide = self.weight.detach().float()
-            weight = self._wide
-        return linear(states.float(), weight, None if self.bias is None else self.bias.float())
-
-
-def _contiguous(_: Any, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The last states of a batch are a view with gaps, for which torch copies a frozen output matrix for each row.
-
-    `contiguous()` would not do: it leaves the strides of one row as they are, and torch looks at the strides.
-    """
-    return tuple(part.clone(memory_format=torch.contiguous_format) for part in states)
 
 
 @contextmanager
