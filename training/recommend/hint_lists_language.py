@@ -96,7 +96,9 @@ class ListLanguage:
             for prompt, options in zip(prompts, lessons, strict=True)
         ]
         fit = config.fit.model_copy(update={"seed": seed})
-        fit_supervised(policy, examples, config=fit, lr=config.lr, batch=config.batch, meters=meters)
+        fit_supervised(
+            policy, examples, config=fit, lr=config.lr, batch=config.batch, micro_rows=config.micro_rows, meters=meters
+        )
         return meters
 
     def _read_once(self, seed: int) -> Lists:
