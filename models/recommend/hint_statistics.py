@@ -8,7 +8,8 @@ Follows the formulas of our reconstruction of PIDLR; four choices:
 4. beside the taste beyond expectation, which the network weighs, stands the plain one, which chooses the user's
    candidates and signs hints. Whoever reads "dislikes" takes it plainly: liked less often than others. Beyond
    expectation, somebody who likes nearly everything stands out by what they like a little less, and would be told of
-   dislikes alone.
+   dislikes alone. On MovieLens 1M's validation rows, likes less dislikes among an item's hints rank at AUC .61 if
+   signed plainly, and at .52 otherwise; among a user's, chosen plainly at .55, and at .43 otherwise.
 
 Letters: a attributes, k similar users, c candidates, F = N_FEATURES.
 """

@@ -4,7 +4,8 @@ The paper (arXiv 2601.18096) has two sides of hints, of the item and of the user
 where the user's own are silent, and instance-wise dual attention that yields credibilities. There is no official code:
 everything else is a reconstruction. Ours:
 1. statistics come from blocks of time before the row's own (`time_blocks`), or the labels leak;
-2. tastes as damped means, and who counts as similar (`hint_statistics`, `similar_users`);
+2. tastes as damped means, beyond expectation to weigh and plain to show, and who counts as similar
+   (`hint_statistics`, `similar_users`);
 3. an attribute's vector is relation times tail; a user's is a map of embedding, liked items and their attributes, as
    often as they occur: of all attributes ever met, nearly everybody meets the common ones;
 4. the logit adds the two biases, and the mean taste (the user's own, similar users') of the item's selected
