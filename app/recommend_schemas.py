@@ -112,6 +112,7 @@ class ShownHintShape(Shape):
     provenance: Literal["own", "similar"]
     credibility: float
     own_items: list[str]
+    own_liked: int
     similar_users: int
 
 

@@ -43,14 +43,16 @@ def shown_hint(hint: Hint, ids: Sequence[str]) -> ShownHint:
     """ids: of every item, by number."""
     return ShownHint(
         hint.relation, hint.value, hint.polarity, hint.provenance, hint.credibility,
-        tuple(ids[item] for item in hint.own_items), hint.n_similar,
+        tuple(ids[item] for item in hint.own_items), hint.n_liked, hint.n_similar,
     )  # fmt: skip
 
 
 def as_reason(hint: ShownHint) -> Reason:
     """In the words that every recommender's reasons have."""
     attribute = f"{hint.relation}: {hint.value}"
-    support = f"{_counted(len(hint.own_items), 'item')} of the history, {_counted(hint.similar_users, 'similar user')}"
+    own = f"{_counted(len(hint.own_items), 'item')} of the history"
+    own += f", {hint.own_liked} of them liked" if hint.own_items else ""
+    support = f"{own}, {_counted(hint.similar_users, 'similar user')}"
     said = f"{OPENINGS[hint.polarity, hint.provenance]} — {attribute} ({support}; credibility {hint.credibility:.2f})"
     return Reason("attribute", (attribute,), hint.credibility, said)
 

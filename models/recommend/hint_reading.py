@@ -75,7 +75,7 @@ class HintReader:
             relation, value = self._names(attribute)
             if relation is None or value is None or abs(own + similar) < DEAD_ZONE:
                 continue
-            own_items = self._own_items(context, attribute)
+            own_items, n_liked = self._own_items(context, attribute)
             hint = Hint(
                 attribute=attribute,
                 relation=relation,
@@ -84,6 +84,7 @@ class HintReader:
                 provenance="own" if abs(own) >= abs(similar) else "similar",
                 credibility=float(credibility[place]),
                 own_items=own_items,
+                n_liked=n_liked,
                 n_similar=self._n_similar(context, attribute),
             )
             hints.append(hint)
@@ -93,12 +94,15 @@ class HintReader:
         attributes = self._evidence.attributes
         return attributes.relation_names[attribute], attributes.tail_names[attribute]
 
-    def _own_items(self, context: int, attribute: int) -> tuple[int, ...]:
-        contexts, log = self._table.contexts, self._evidence.log
-        own = log.history(int(contexts.users[context]), int(contexts.cuts[context]))
-        items = np.unique(log.events.items[own])
+    def _own_items(self, context: int, attribute: int) -> tuple[tuple[int, ...], int]:
+        """Those of the history that have it, and how many of them were liked."""
+        contexts = self._table.contexts
+        seen = self._evidence.log.history(int(contexts.users[context]), int(contexts.cuts[context]))
+        items = np.unique(self._evidence.log.events.items[seen])
         which, found = self._evidence.attributes.spread(items)
-        return tuple(items[which[found == attribute]].tolist())
+        own = items[which[found == attribute]]
+        liked = contexts.liked.rows[contexts.liked.starts[context] : contexts.liked.starts[context + 1]]
+        return tuple(own.tolist()), int(np.isin(own, liked).sum())
 
     def _n_similar(self, context: int, attribute: int) -> int:
         if self._counted is None or self._counted[0] != context:

@@ -45,6 +45,8 @@ class Hint:
     """In [0, 1], relative to the other candidates of the same row."""
     own_items: tuple[int, ...] = ()
     """Items of the user's history that have it."""
+    n_liked: int = 0
+    """How many of them were liked."""
     n_similar: int = 0
     """Similar users whose history has it; never who they are."""
 

@@ -57,6 +57,8 @@ class ShownHint:
     """In [0, 1], relative to the other candidates of the item."""
     own_items: tuple[str, ...]
     """Items of the history that have the attribute."""
+    own_liked: int
+    """How many of them were liked."""
     similar_users: int
     """Whose history has it."""
 

@@ -180,6 +180,7 @@ def test_hints_are_fields_of_the_answer(hinted: Any) -> None:
     comedy = next(hint for hint in found["hints"]["shown"] if hint["value"] == "Comedy")
     assert (comedy["relation"], comedy["polarity"], comedy["provenance"]) == ("genre", "likes", "own")
     assert sorted(comedy["own_items"]) == sorted(COMEDIES)
+    assert comedy["own_liked"] == len(COMEDIES)
     assert isinstance(comedy["similar_users"], int)  # a count, not who they are
     assert [reason["weight"] for reason in found["reasons"]] == [h["credibility"] for h in found["hints"]["shown"]]
     assert "genre: Comedy" in found["hints"]["text"]

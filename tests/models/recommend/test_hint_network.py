@@ -167,6 +167,7 @@ def test_hints_say_what_the_statistics_say():
         assert abs(own + near) >= 0.02
         assert (hint.provenance == "own") == (taste.count[hint.attribute] > 0 and abs(own) >= abs(near))
         assert len(hint.own_items) <= taste.count[hint.attribute]
+        assert hint.n_liked == len({*hint.own_items} & {*evidence.liked(int(table.users[row]), 60).tolist()})
         assert bool(hint.own_items) == (taste.count[hint.attribute] > 0)
         assert (hint.n_similar > 0) == (taste.similar_count[hint.attribute] > 0)
         assert hint.value == f"a{hint.attribute}"

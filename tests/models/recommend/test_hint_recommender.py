@@ -61,7 +61,8 @@ def test_discovery_ranks_every_item_and_names_its_hints(model: HintModel):
     assert 0 <= found.similar_users <= 3
     assert "likes — genre: Comedy" in comedy.hints.text.replace("; ", " ## likes — ")
     drama = next(item for item in answer.items if item.id == "13")
-    assert any(hint.value == "Drama" and hint.polarity == "dislikes" for hint in drama.hints.shown)
+    disliked = next(hint for hint in drama.hints.shown if hint.value == "Drama")
+    assert (disliked.polarity, len(disliked.own_items), disliked.own_liked) == ("dislikes", len(DISLIKED), 0)
 
 
 def test_candidates_and_unknown_ids_are_respected(model: HintModel):
@@ -127,7 +128,7 @@ def test_reasons_are_the_hints_with_support(model: HintModel):
     (found,) = HintRecommender(model).recommend(HISTORY, k=1, candidates=["16"], explain=True)
     reason = next(one for one in found.reasons if one.evidence == ("genre: Comedy",))
     assert reason.type == "attribute"
-    assert reason.text.startswith("likes — genre: Comedy (4 items of the history, ")
+    assert reason.text.startswith("likes — genre: Comedy (4 items of the history, 4 of them liked, ")
     assert f"credibility {reason.weight:.2f})" in reason.text
     assert found.hints is not None
     shown = next(hint for hint in found.hints.shown if hint.value == "Comedy")
