@@ -93,21 +93,13 @@ def fit_supervised(
         rows, at_once = sorted(chosen, key=_length), micro_rows or len(chosen)
         loss = torch.zeros((), device=device)
         for first in range(0, len(rows), at_once):
-            share = summed_loss(rows[first : first + at_once]) / n_learnt
+            share = _summed_loss(policy, rows[first : first + at_once], device) / n_learnt
             share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
         meters.grad_tokens += sum(map(_length, rows))
         meters.optimiser_steps += 1
         n_steps += 1
         return StepResult(loss)
-
-    def summed_loss(rows: Sequence[Example]) -> Tensor:
-        prompts, prompt_mask = padded([one.prompt_ids for one in rows], policy.tokenizer.pad_id, left=True)
-        completions, mask = padded([one.completion_ids for one in rows], policy.tokenizer.pad_id, left=False)
-        log_probs = policy.log_probs(
-            prompts.to(device), prompt_mask.to(device), completions.to(device), mask.to(device), temperature=1.0
-        )
-        return -log_probs.sum()  # 0 at padding
 
     def measure(_: bool) -> Mapping[str, float]:
         last.update(evaluate() if evaluate is not None else {})
@@ -129,6 +121,16 @@ def fit_supervised(
             f"{window.low}; train longer or with a higher learning rate"
         )
     return SupervisedResult(result.steps, last)
+
+
+def _summed_loss(policy: Policy, rows: Sequence[Example], device: torch.device) -> Tensor:
+    """Over the completion tokens of all rows."""
+    prompts, prompt_mask = padded([one.prompt_ids for one in rows], policy.tokenizer.pad_id, left=True)
+    completions, mask = padded([one.completion_ids for one in rows], policy.tokenizer.pad_id, left=False)
+    log_probs = policy.log_probs(
+        prompts.to(device), prompt_mask.to(device), completions.to(device), mask.to(device), temperature=1.0
+    )
+    return -log_probs.sum()  # 0 at padding
 
 
 def _length(example: Example) -> int:

@@ -47,21 +47,25 @@ def test_loss_is_the_mean_over_completion_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("micro_rows", [1, 2])
-def test_rows_in_memory_change_the_gradient_by_rounding_alone(micro_rows: int) -> None:
+def test_rows_in_memory_change_the_gradient_by_rounding_alone(micro_rows: int, tmp_path: Path) -> None:
     examples = [Example((1, 3), (4, 2)), Example((1, 5, 4), (3, 3, 2)), Example((4,), (5, 2))]
 
-    def fitted(at_once: int) -> BigramPolicy:
-        policy = BigramPolicy(("a", "b", "c"))
-        fit_supervised(
-            policy, examples, config=CONFIG.model_copy(update={"steps": 3}), lr=0.1, batch=3, micro_rows=at_once,
-            meters=Meters(),
-        )  # fmt: skip
-        return policy
+    def fitted(at_once: int) -> tuple[BigramPolicy, list[float]]:
+        policy, folder = BigramPolicy(("a", "b", "c")), tmp_path / str(at_once)
+        folder.mkdir()
+        with Tracker(folder, total=3, quiet=True) as tracker:
+            fit_supervised(
+                policy, examples, config=CONFIG.model_copy(update={"steps": 3}), lr=0.1, batch=3, micro_rows=at_once,
+                meters=Meters(), tracker=tracker,
+            )  # fmt: skip
+        rows = [row for row in read_curves(folder / CURVES_FILE) if "train/loss" in row]
+        return policy, [row[name] for row in rows for name in ("train/loss", "train/gradient_norm")]
 
-    whole = fitted(0).table.detach()
-    assert not torch.equal(whole, BigramPolicy(("a", "b", "c")).table)
-    # Adam divides by the gradient's size, which leaves nothing of a scale that every micro-batch shares.
-    torch.testing.assert_close(fitted(micro_rows).table.detach(), whole, rtol=0, atol=1e-5)
+    (whole, figures), (parts, same) = fitted(0), fitted(micro_rows)
+    # Adam divides by the gradient's size: weights alone would not show a wrong denominator, losses and norms do.
+    assert same == pytest.approx(figures, abs=1e-5)
+    assert not torch.equal(whole.table, BigramPolicy(("a", "b", "c")).table)
+    torch.testing.assert_close(parts.table.detach(), whole.table.detach(), rtol=0, atol=1e-5)
 
 
 def test_stops_in_the_window_and_refuses_to_miss_it() -> None:

@@ -75,7 +75,7 @@ def test_a_small_run_writes_evidence_of_every_arm(done: Path, plan: HintsExperim
     assert {"AUC frozen", "UAUC rolling", "AUC frozen, overlap 1 to 3"} <= set(hints.measures)
     assert "AUC frozen, all rows" in found.arms["discovery + logistic"].measures
     assert sum(row.p_holm is not None for row in found.comparisons) == 10
-    gains = {row.measure[-7:].strip(): row for row in found.comparisons if "relative" in row.measure}
+    gains = {row.measure.split()[-1]: row for row in found.comparisons if "relative" in row.measure}
     assert (gains["frozen"].demand, gains["rolling"].met) == ("at least 3.02% and an interval above 0", None)
     for rule, row in gains.items():
         pairs = [(hints.measures[f"{one} {rule}"][0], text.measures[f"{one} {rule}"][0]) for one in ("AUC", "UAUC")]
